@@ -1,0 +1,64 @@
+"""The door for chips: what a backend must offer. Entry-point group ``nmc.backends``.
+
+The entry's name is the family; it loads a class without arguments that satisfies
+`Backend`. Our own backends come in by the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nmc.hardware.target import Target
+from nmc.ir.mapping import Routed
+from nmc.ir.neurons import Reset
+from nmc.passes.base import Pipeline
+from nmc.runtime.device import Device
+
+API_VERSION = 1
+"""Backends name the version that they were written for; another one is refused."""
+
+Payload = Mapping[str, bytes]
+"""Members that a backend adds to the artifact, by path below ``payload/``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of a compile; ``settings`` are ``--set stage.option=value``."""
+
+    timesteps: int = 32
+    coding: str = "rate"
+    reset: Reset | None = None
+    host_input: bool = False
+    weight_bits: int | None = None
+    partitioner: str = "auto"
+    placer: str = "auto"
+    optimise: str = "energy"
+    effort: str = "normal"
+    chips: int | None = None
+    strict: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """A family of chips."""
+
+    name: str
+    api_version: int
+
+    def targets(self) -> Mapping[str, Target]:
+        """The chips of the family by name."""
+        ...
+
+    def pipeline(self, target: Target, options: Options) -> Pipeline:
+        """The passes from a `LayerGraph` to a `Routed`."""
+        ...
+
+    def emit(self, routed: Routed, target: Target, options: Options) -> Payload:
+        """The runnable program for the chip."""
+        ...
+
+    def devices(self) -> Mapping[str, Device]:
+        """What executes an artifact of this family, besides the simulator, by name."""
+        ...

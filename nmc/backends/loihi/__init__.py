@@ -1,0 +1,1 @@
+"""Intel's Loihi 1 and 2, through Lava."""

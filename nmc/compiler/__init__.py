@@ -1,0 +1,1 @@
+"""The driver, the front ends, the command line."""

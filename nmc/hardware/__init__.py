@@ -1,0 +1,1 @@
+"""What a chip costs: target files, energy, timing."""

@@ -1,0 +1,176 @@
+"""`LayerGraph`: the analog network, as read from ONNX and after simplification.
+
+Shapes carry no batch axis. A graph is a tuple of layers in topological order; a layer's
+value has the layer's name. After the simplify stage only `Input`, `Linear`, `Add`,
+`Relu` and `Softmax` remain, and a `Linear` reads an `Input` or a `Relu`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from nmc.ir.connectivity import Array, Connectivity, Shape
+from nmc.ir.origin import Origin
+
+
+@dataclass(frozen=True)
+class Input:
+    """A graph input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """``y = connectivity(x) + bias``. ``bias`` (channels,) or the full output shape."""
+
+    connectivity: Connectivity
+    bias: Array
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """``y = scale * x + shift`` per channel, both (C,): inference-time normalisation."""
+
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
+class Relu:
+    """``max(x, 0)``."""
+
+
+@dataclass(frozen=True)
+class Add:
+    """The sum of two or more inputs of one shape."""
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over windows of (C, H, W); ``count_pads`` divides by the full window at borders."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    count_pads: bool = False
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Zeros before and after (negative: cropping), one pair per axis."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """``x[start:stop:step]``, one triple per axis, 0 <= start < stop <= size, step >= 1."""
+
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Inputs joined along ``axis`` (without the batch axis)."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same elements in C order with the layer's shape (also Flatten, Squeeze, Unsqueeze)."""
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Axes permuted: output axis i is input axis ``perm[i]`` (without the batch axis)."""
+
+    perm: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Nothing (also Dropout at inference)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A fixed value of the layer's shape (the zeros of an option-A shortcut)."""
+
+    value: Array
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Softmax over the last axis of ``axes`` elements: a host tail, never on a chip."""
+
+    axis: int
+
+
+Op = (
+    Input
+    | Linear
+    | BatchNorm
+    | Relu
+    | Add
+    | AveragePool
+    | Pad
+    | Slice
+    | Concat
+    | Reshape
+    | Transpose
+    | Identity
+    | Constant
+    | Softmax
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One value of the graph.
+
+    Attributes:
+        name: unique in the graph.
+        op: what computes it.
+        inputs: names of the layers it reads.
+        shape: without batch axis.
+        origin: the ONNX node behind it.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    shape: Shape
+    origin: Origin
+
+
+@dataclass(frozen=True, eq=False)
+class LayerGraph:
+    """The analog network: one input, one output."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    output: str
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Layer]:
+        """Layers by name."""
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[str, ...]]:
+        """For each layer, the layers that read it, in order."""
+        users: dict[str, list[str]] = {layer.name: [] for layer in self.layers}
+        for layer in self.layers:
+            for name in layer.inputs:
+                users[name].append(layer.name)
+        return {name: tuple(readers) for name, readers in users.items()}
+
+    @property
+    def input(self) -> Layer:
+        """The input layer."""
+        return next(layer for layer in self.layers if isinstance(layer.op, Input))

@@ -1,0 +1,153 @@
+"""`Network`: the spiking network. Its meaning is docs/arithmetic.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, Connectivity, Shape, size
+from nmc.ir.neurons import Graded, GradedReLU, Neuron
+from nmc.ir.origin import Origin
+
+
+def _no_shift() -> Array:
+    return np.zeros((), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons that share one model.
+
+    Attributes:
+        shape: (C, H, W) or (N,).
+        start: first step of the window (align pass).
+        on_host: computed by the host, which sends its messages to the chip.
+    """
+
+    name: str
+    shape: Shape
+    neuron: Neuron
+    origin: Origin
+    start: int = 0
+    on_host: bool = False
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return size(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """All synapses of one kind from one population to another.
+
+    Attributes:
+        delay: steps from emission to integration, >= 1.
+        shift: right shift of the sum, int64, ``()`` or (output channels,); negative is left.
+        bias: added to the sum before the shift, ``()`` or (output channels,) or the full
+            output shape; None is zero. Held by constant axons of the target's core.
+    """
+
+    name: str
+    source: str
+    target: str
+    connectivity: Connectivity
+    origin: Origin
+    delay: int = 1
+    shift: Array = field(default_factory=_no_shift)
+    bias: Array | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a float input becomes integers: section 3 of docs/arithmetic.md.
+
+    Attributes:
+        population: the population that takes it.
+        shape: of one float sample, in the ONNX file's order, without batch axis.
+        mode: ``message`` (a `Source`) or ``bias`` (a spiking population on the chip).
+    """
+
+    population: str
+    shape: Shape
+    scale: float
+    low: int
+    high: int
+    mode: str = "message"
+    split_sign: bool = False
+    bias_exp: int = 0
+    perm: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OutputSpec:
+    """How the read-out becomes the network's output.
+
+    Attributes:
+        population: the population that is read.
+        scale: (channels,) or (): real value per unit of the read-out.
+        softmax: the host applies a softmax over the last axis afterwards.
+        shape: of one output sample in the ONNX file, without batch axis.
+    """
+
+    population: str
+    scale: Array
+    shape: Shape
+    softmax: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The spiking network.
+
+    Attributes:
+        populations: in topological order of their projections.
+        scales: real value of one unit of each population's message, per channel (decode):
+            rate codes stand for ``scale * spikes / timesteps``, graded for ``scale * message``.
+    """
+
+    name: str
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    input: InputSpec
+    output: OutputSpec
+    timesteps: int
+    scales: Mapping[str, Array]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Population]:
+        """Populations by name."""
+        return {p.name: p for p in self.populations}
+
+    @cached_property
+    def incoming(self) -> Mapping[str, tuple[Projection, ...]]:
+        """Projections by target, in order."""
+        return {p.name: tuple(q for q in self.projections if q.target == p.name) for p in self.populations}
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[Projection, ...]]:
+        """Projections by source, in order."""
+        return {p.name: tuple(q for q in self.projections if q.source == p.name) for p in self.populations}
+
+    @property
+    def pipeline_steps(self) -> int:
+        """The largest window start: steps between the first input and the first read-out step."""
+        return max(p.start for p in self.populations)
+
+    @property
+    def timesteps_total(self) -> int:
+        """Steps that one sample takes."""
+        return self.timesteps + self.pipeline_steps
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether messages carry values and one step is one inference."""
+        return any(isinstance(p.neuron, GradedReLU | Graded) for p in self.populations)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether every weight is an integer (after quantization)."""
+        return all(np.issubdtype(p.connectivity.weight.dtype, np.integer) for p in self.projections)

@@ -1,0 +1,179 @@
+"""The integer reference interpreter: docs/arithmetic.md as code, slow and obvious.
+
+It decides what a `Network` means. Everything else that executes networks is compared
+with it. It works over reals too (networks before quantization), in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, Connectivity, Shape, size
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    STATE_LIMIT,
+    Graded,
+    GradedReLU,
+    IdealIntegrator,
+    Integrator,
+    Reset,
+    Source,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceTrace:
+    """One sample's run.
+
+    Attributes:
+        messages: by population, (T, *shape): messages in each step of the window.
+        potentials: by population with a potential, (T, *shape): v after each step.
+        readout: (*output population shape): v at the window's end, or the message.
+    """
+
+    messages: Mapping[str, Array]
+    potentials: Mapping[str, Array]
+    readout: Array
+
+
+def encode(network: Network, x: Array) -> Array:
+    """Float samples (N, *spec.shape) to integer inputs (N, *input population shape)."""
+    spec = network.input
+    if spec.perm is not None:
+        x = x.transpose(0, *(axis + 1 for axis in spec.perm))
+    q = np.clip(np.rint(x.astype(np.float64) / spec.scale), spec.low, spec.high).astype(np.int64)
+    if spec.split_sign:
+        q = np.concatenate([np.maximum(q, 0), np.maximum(-q, 0)], axis=1)
+    return q.reshape(len(x), *network.by_name[spec.population].shape)
+
+
+def per_channel(values: Array, shape: Shape) -> Array:
+    """Values of shape (), (C,) or ``shape``, made broadcastable to ``shape``."""
+    if values.ndim == 1 and len(shape) > 1:
+        return values.reshape(-1, *(1,) * (len(shape) - 1))
+    return values
+
+
+def weighted_sum(connectivity: Connectivity, message: Array) -> Array:
+    """W m for one sample's messages, as the list of synapses defines it."""
+    target, source, weight = connectivity.synapses()
+    total = np.zeros(size(connectivity.out_shape), dtype=weight.dtype)
+    np.add.at(total, target, weight * message.reshape(-1)[source])
+    return total.reshape(connectivity.out_shape)
+
+
+def projected(projection: Projection, message: Array) -> Array:
+    """(W m + b) >> k of one projection, in its output shape."""
+    shape = projection.connectivity.out_shape
+    total = weighted_sum(projection.connectivity, message)
+    if projection.bias is not None:
+        total = total + per_channel(projection.bias, shape)
+    if not np.issubdtype(total.dtype, np.integer):
+        return total
+    shift = per_channel(projection.shift, shape)
+    right, left = np.maximum(shift, 0), np.maximum(-shift, 0)
+    return np.left_shift(np.right_shift(total, right), left)
+
+
+def _truncating_decay(x: Array, k: int) -> Array:
+    decayed: Array = np.sign(x) * ((np.abs(x) * (4096 - k)) >> 12)
+    return decayed
+
+
+class _State:
+    """u and v of one population, and its step."""
+
+    def __init__(self, population: Population) -> None:
+        self.population = population
+        neuron, shape = population.neuron, population.shape
+        self.u: Array = np.zeros(shape, dtype=np.int64)
+        self.v: Array = np.zeros(shape)
+        if isinstance(neuron, LIF | IF | Integrator):
+            self.v = np.broadcast_to(neuron.v0, shape).copy()
+
+    def step(self, total: Array, bias_input: Array | None) -> Array:
+        neuron = self.population.neuron
+        match neuron:
+            case LIF():
+                bias = neuron.bias if bias_input is None else np.left_shift(bias_input, neuron.bias_exp)
+                self.u = _truncating_decay(self.u, neuron.du + 1) + (total << 6)
+                self.u = np.where(self.u > STATE_LIMIT, self.u - 2 * STATE_LIMIT, self.u)
+                self.u = np.where(self.u <= -STATE_LIMIT, self.u + 2 * STATE_LIMIT, self.u)
+                v = _truncating_decay(self.v, neuron.dv) + self.u + bias
+                v = np.clip(v, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
+                threshold = np.broadcast_to(neuron.threshold << 6, v.shape)
+                return self._fire(v, v > threshold, threshold, neuron.reset)
+            case IF():
+                v = self.v + total + (neuron.bias if bias_input is None else bias_input)
+                threshold = np.broadcast_to(neuron.threshold, v.shape)
+                return self._fire(v, v >= threshold, threshold, neuron.reset)
+            case Integrator():
+                v = self.v + (total << 6) + neuron.bias
+                self.v = np.clip(v, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
+                return np.zeros(v.shape, dtype=np.int64)
+            case IdealIntegrator():
+                self.v = self.v + total + neuron.bias
+                return np.zeros(self.v.shape, dtype=np.int64)
+            case GradedReLU():
+                return np.maximum(total, 0)
+            case Graded():
+                return total
+            case Source():
+                raise TypeError("a source has no step")
+
+    def _fire(self, v: Array, spikes: Array, threshold: Array, reset: Reset) -> Array:
+        after = v - threshold if reset is Reset.SUBTRACT else np.zeros_like(v)
+        self.v = np.where(spikes, after, v)
+        return spikes.astype(np.int64)
+
+
+def run(network: Network, sample: Array) -> ReferenceTrace:
+    """Execute one sample.
+
+    Args:
+        network: aligned; integer or real.
+        sample: (*input population shape) integer input, as `encode` makes it.
+    """
+    spec, steps = network.input, network.timesteps
+    messages: dict[str, Array] = {}
+    potentials: dict[str, Array] = {}
+    readout = sample
+    for population in network.populations:
+        if isinstance(population.neuron, Source):
+            messages[population.name] = np.broadcast_to(sample, (steps, *population.shape)).copy()
+            continue
+        state = _State(population)
+        is_input = population.name == spec.population
+        sent, held = [], []
+        for step in range(population.start, population.start + steps):
+            total: Array = np.zeros(population.shape, dtype=np.int64)
+            for projection in network.incoming[population.name]:
+                # Step of the source's window in which the message that arrives now was sent.
+                sent_at = step - projection.delay - network.by_name[projection.source].start
+                if 0 <= sent_at < steps:
+                    total = total + projected(projection, messages[projection.source][sent_at]).reshape(
+                        population.shape
+                    )
+            sent.append(state.step(total, sample if is_input else None))
+            held.append(state.v)
+        messages[population.name] = np.stack(sent)
+        if isinstance(population.neuron, LIF | IF | Integrator | IdealIntegrator):
+            potentials[population.name] = np.stack(held)
+        if population.name == network.output.population:
+            readout = sent[-1] if isinstance(population.neuron, Graded | GradedReLU) else held[-1]
+    return ReferenceTrace(messages, potentials, readout)
+
+
+def decode(network: Network, readout: Array) -> Array:
+    """Read-outs (N, *output population shape) to the network's real outputs (N, *output shape)."""
+    scale = per_channel(network.output.scale, network.by_name[network.output.population].shape)
+    values: Array = (readout * scale).reshape(len(readout), *network.output.shape).astype(np.float64)
+    if network.output.softmax:
+        exponent = np.exp(values - values.max(axis=-1, keepdims=True))
+        values = exponent / exponent.sum(axis=-1, keepdims=True)
+    return values

@@ -1,0 +1,1 @@
+"""Fast exact execution of populations and projections; numba lives only here."""

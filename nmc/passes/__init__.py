@@ -1,0 +1,1 @@
+"""What is done to a program, one folder per stage."""

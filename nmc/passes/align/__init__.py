@@ -1,0 +1,1 @@
+"""Network to Network: windows and delays."""

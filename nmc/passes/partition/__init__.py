@@ -1,0 +1,1 @@
+"""Network to Partitioned: clusters that fit a core."""

@@ -1,0 +1,1 @@
+"""Partitioned to Placed: a core for each cluster."""

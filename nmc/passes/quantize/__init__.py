@@ -1,0 +1,1 @@
+"""Network to Network: what the chip stores."""

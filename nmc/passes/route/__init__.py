@@ -1,0 +1,1 @@
+"""Placed to Routed: which messages go where."""

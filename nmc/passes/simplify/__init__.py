@@ -1,0 +1,1 @@
+"""LayerGraph to LayerGraph: fold, remove, legalise."""

@@ -1,0 +1,76 @@
+"""What executes an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from nmc.ir.connectivity import Array
+
+if TYPE_CHECKING:
+    from nmc.runtime.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Sums over all samples of a run: section 5 of docs/arithmetic.md."""
+
+    spikes: int = 0
+    synops: int = 0
+    neuron_updates: int = 0
+    packets: int = 0
+    hops: int = 0
+    host_ops: int = 0
+    overflows: int = 0
+    spikes_by_population: Mapping[str, int] = field(default_factory=dict)
+    synops_by_core: Mapping[int, int] = field(default_factory=dict)
+    packets_by_core: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What happened inside, by population name; only what was asked for.
+
+    Attributes:
+        messages: (N, T, *shape) int64: messages in each step of the population's window.
+        potentials: (N, T, *shape) int64: v after each step of the window (after reset).
+    """
+
+    messages: Mapping[str, Array] = field(default_factory=dict)
+    potentials: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """The result of a run.
+
+    Attributes:
+        readout: (N, *output population shape) int64: v at the window's end, or the message.
+        counters: None where the device cannot count.
+    """
+
+    readout: Array
+    trace: Trace
+    counters: Counters | None = None
+
+
+class Device(Protocol):
+    """Executes artifacts."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Why the device cannot run here and what to do; None if it can."""
+        ...
+
+    def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
+        """Run integer inputs (N, *input shape) through the artifact.
+
+        Args:
+            trace: of ``messages``, ``potentials``.
+
+        Raises:
+            NmcError: the device is missing (exit 6) or failed.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Builders, random networks and fault planting for tests, ours and plugin authors'."""
