@@ -133,7 +133,8 @@ class Conv2d:
     def column_channel(self) -> IndexArray:
         out, per_group = self.weight.shape[:2]
         group = np.arange(out) // (out // self.groups)
-        return (group[:, None] * per_group + np.arange(per_group)[None, :])[:, :, None, None]
+        channels: IndexArray = group[:, None] * per_group + np.arange(per_group)[None, :]
+        return channels[:, :, None, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,10 +66,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class AxonGroup:
-    """Input axons of a core: a message of any neuron in ``region`` drives, through the
-    synapses of ``projection``, the neurons of slice number ``slice`` after ``delay`` steps.
+    """Input axons of a core.
 
-    Groups of one core that name the same source neuron share one physical axon.
+    A message of any neuron in ``region`` drives, through the synapses of ``projection``,
+    the neurons of slice number ``slice``, ``delay`` steps after it was sent. Groups of one core that name the same source neuron share one physical axon.
     """
 
     projection: str

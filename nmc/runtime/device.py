@@ -68,6 +68,8 @@ class Device(Protocol):
         """Run integer inputs (N, *input shape) through the artifact.
 
         Args:
+            artifact: what to run.
+            inputs: int64.
             trace: of ``messages``, ``potentials``.
 
         Raises:
