@@ -25,8 +25,8 @@ IndexArray = NDArray[np.int64]
 class Connectivity(Protocol):
     """What every operator offers."""
 
-    weight: Array
-
+    @property
+    def weight(self) -> Array: ...
     @property
     def in_shape(self) -> Shape: ...
     @property

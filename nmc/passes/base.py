@@ -36,8 +36,8 @@ class Oracle(Protocol):
         """Whether the inputs are the user's (False: seeded random, accuracy not assured)."""
         ...
 
-    def activations(self, graph: LayerGraph, names: Iterable[str]) -> dict[str, Array]:
-        """(N, *shape) float64 values of the named layers."""
+    def activations(self, names: Iterable[str]) -> dict[str, Array]:
+        """(N, *shape) values of the named layers of the network as it was read."""
         ...
 
 

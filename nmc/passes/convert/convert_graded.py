@@ -1,0 +1,64 @@
+"""Graded coding: the message carries the quantized activation, one step per inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import LayerGraph
+from nmc.ir.network import Network, OutputSpec, Population, Projection
+from nmc.ir.neurons import Graded, GradedReLU, Neuron, Reset
+from nmc.passes.base import Context
+from nmc.passes.convert.convert_rate import scale_sources
+from nmc.passes.convert.encode_input import encode_input
+from nmc.passes.convert.units import read_units
+
+
+@dataclass(frozen=True)
+class ConvertGraded:
+    """ReLU layers become graded ReLU neurons; the bias is added to the first projection's sum."""
+
+    name: ClassVar[str] = "convert-graded"
+    stage: ClassVar[str] = "convert"
+    consumes: ClassVar[type[LayerGraph]] = LayerGraph
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: LayerGraph, context: Context) -> Network:
+        """The graded network over real weights.
+
+        Raises:
+            NmcError: the target has no graded messages.
+        """
+        target = context.target
+        if "graded-relu" not in target.neurons.models or not target.messages.graded_bits:
+            raise NmcError.single(
+                "coding-not-on-target",
+                f"{target.name} has no graded messages (graded_bits = {target.messages.graded_bits})",
+                ExitCode.USAGE,
+                help="use --coding rate, or --target loihi2",
+            )
+        units = read_units(program)
+        encoded = encode_input(units, context.calibration.inputs, target, Reset.SUBTRACT)
+        scales: dict[str, Array] = {encoded.population.name: np.array(encoded.scale)}
+        populations, projections = [encoded.population], []
+        for unit in units.units:
+            for number, term in enumerate(unit.terms):
+                projections.append(
+                    Projection(
+                        f"{term.source}>{unit.name}" + (f"#{number}" if number else ""),
+                        term.source,
+                        unit.name,
+                        scale_sources(term.connectivity, scales[term.source]),
+                        term.origin,
+                        bias=unit.bias if number == 0 else None,
+                    )
+                )
+            scales[unit.name] = np.array(1.0)
+            neuron: Neuron = GradedReLU() if unit.relu else Graded()
+            populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
+        output = OutputSpec(units.output, np.array(1.0), units.output_shape, units.softmax)
+        return Network(program.name, tuple(populations), tuple(projections), encoded.spec, output, 1, scales)

@@ -1,0 +1,110 @@
+"""The input: how a float sample reaches the chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
+from nmc.ir.network import InputSpec, Population
+from nmc.ir.neurons import IF, Reset, Source
+from nmc.passes.convert.units import Units
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedInput:
+    """The input population.
+
+    Attributes:
+        scale: real value of one unit of its message (of one spike per step, for a
+            spiking input).
+    """
+
+    population: Population
+    spec: InputSpec
+    scale: float
+
+    def adapt(self, connectivity: Connectivity) -> Connectivity:
+        """A connectivity that reads the input, for a sign-split population: [W, -W]."""
+        if not self.spec.split_sign:
+            return connectivity
+        return split_sources(connectivity, self.population.shape)
+
+
+def split_sources(connectivity: Connectivity, in_shape: Shape) -> Connectivity:
+    """Reads max(x, 0) in the first half of the channels and max(-x, 0) in the second."""
+    match connectivity:
+        case Dense():
+            weight = np.concatenate([connectivity.weight, -connectivity.weight], axis=1)
+            return replace(connectivity, weight=weight, in_shape=in_shape)
+        case Conv2d(groups=1):
+            weight = np.concatenate([connectivity.weight, -connectivity.weight], axis=1)
+            return replace(connectivity, weight=weight, in_shape=in_shape)
+        case _:
+            return _split_by_synapse(connectivity, in_shape)
+
+
+def _split_by_synapse(connectivity: Connectivity, in_shape: Shape) -> Sparse:
+    target, source, weight = connectivity.synapses()
+    return sparse_from_synapses(
+        np.concatenate([target, target]),
+        np.concatenate([source, source + size(connectivity.in_shape)]),
+        np.concatenate([weight, -weight]),
+        in_shape,
+        connectivity.out_shape,
+    )
+
+
+def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> EncodedInput:
+    """Choose the integer code of the input from the range of the calibration inputs.
+
+    Targets with graded messages get one message of ``input_bits`` per value and step
+    (unsigned where no input is negative). Others get a population of spiking neurons
+    driven by their bias; inputs with negative values then take two neurons each.
+
+    Args:
+        units: the network.
+        inputs: (N, ...) float32 calibration inputs.
+        target: decides the code.
+        reset: of a spiking input population.
+    """
+    low, high = float(inputs.min()), float(inputs.max())
+    largest = max(abs(low), abs(high)) or 1.0
+    signed, layer = low < 0, units.input
+    shape = layer.shape
+    bits = target.messages.input_bits
+    if bits:
+        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        spec = InputSpec(
+            layer.name,
+            units.input_shape,
+            largest / top,
+            -top - 1 if signed else 0,
+            top,
+            "message",
+            perm=units.input_perm,
+        )
+        return EncodedInput(Population(layer.name, shape, Source(bits, signed), layer.origin), spec, largest / top)
+    # The drive of a pixel is a bias mantissa of 8 bits. With reset to zero a spike loses what is
+    # above the threshold, so the threshold is four times the largest drive: at most 1/4 of the
+    # steps fire, and the loss is at most one drive in four.
+    top = 255
+    ratio = 1 if reset is Reset.SUBTRACT else 4
+    if signed:
+        shape = (2 * shape[0], *shape[1:])
+    spec = InputSpec(
+        layer.name,
+        units.input_shape,
+        largest / top,
+        -top if signed else 0,
+        top,
+        "bias",
+        split_sign=signed,
+        bias_exp=6,
+        perm=units.input_perm,
+    )
+    threshold = np.array(float(top * ratio))
+    neuron = IF(threshold, np.zeros(()), threshold / 2, reset)
+    return EncodedInput(Population(layer.name, shape, neuron, layer.origin), spec, largest * ratio)

@@ -1,0 +1,151 @@
+"""The simplified `LayerGraph` seen as neurons-to-be: sums of linear terms with or without ReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Softmax, Transpose
+from nmc.ir.origin import Origin
+from nmc.ir.reference import per_channel
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """What one source contributes: a connectivity over float64 weights."""
+
+    source: str
+    connectivity: Connectivity
+    origin: Origin
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A population-to-be: ``relu(sum of terms + bias)``, or without the ReLU (the output).
+
+    Attributes:
+        name: of the layer whose value it holds.
+        bias: ``()``, (channels,) or the full shape.
+    """
+
+    name: str
+    shape: Shape
+    terms: tuple[Term, ...]
+    bias: Array
+    relu: bool
+    origin: Origin
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """All units in topological order, and the two ends of the network.
+
+    Attributes:
+        input: the layer that is the network's input as the chip sees it (after a
+            transposition on the host, if there is one).
+        input_shape: of a sample in the ONNX file.
+        input_perm: transposition of a sample's axes that the host does, or None.
+        output: name of the unit that is read.
+        softmax: the host applies a softmax.
+        output_shape: of the output in the ONNX file.
+    """
+
+    units: tuple[Unit, ...]
+    input: Layer
+    input_shape: Shape
+    input_perm: tuple[int, ...] | None
+    output: str
+    softmax: bool
+    output_shape: Shape
+
+
+def _bias_sum(biases: list[tuple[Array, Shape]], shape: Shape) -> Array:
+    if all(values.ndim <= 1 and len(own) == len(shape) for values, own in biases):
+        return np.asarray(sum((values for values, _ in biases), np.zeros(shape[0])))
+    total = np.zeros(shape)
+    for values, own in biases:
+        total = total + np.broadcast_to(per_channel(values, own), own).reshape(shape)
+    return total
+
+
+def _shaped(connectivity: Connectivity, in_shape: Shape, out_shape: Shape) -> Connectivity:
+    """The operator between populations of these shapes; flattening keeps the C order."""
+    if isinstance(connectivity, Dense | Sparse):
+        return replace(connectivity, in_shape=in_shape, out_shape=out_shape)
+    return connectivity
+
+
+def _terms(layer: Layer, layers: Mapping[str, Layer]) -> tuple[tuple[Term, ...], Array]:
+    """The linear terms and the bias behind a Linear or Add layer."""
+    members = [layers[name] for name in layer.inputs] if isinstance(layer.op, Add) else [layer]
+    terms: list[Term] = []
+    biases: list[tuple[Array, Shape]] = []
+    for member in members:
+        if isinstance(member.op, Linear):
+            connectivity = _shaped(member.op.connectivity, layers[member.inputs[0]].shape, layer.shape)
+            terms.append(Term(member.inputs[0], connectivity, member.origin))
+            biases.append((member.op.bias, member.op.connectivity.out_shape))
+        else:
+            shape = member.shape
+            terms.append(Term(member.name, Skip(np.ones(shape[0]), shape), layer.origin))
+    return tuple(terms), _bias_sum(biases, layer.shape)
+
+
+def read_units(graph: LayerGraph) -> Units:
+    """Read a canonical graph (the end of the simplify stage) as units.
+
+    Raises:
+        NmcError: `graph` is not canonical (an internal fault of an earlier pass).
+    """
+    layers = graph.by_name
+    entry, perm = graph.input, None
+    for layer in graph.layers:
+        if isinstance(layer.op, Transpose) and layer.inputs == (graph.input.name,):
+            entry, perm = layer, layer.op.perm
+    last = layers[graph.output]
+    softmax = isinstance(last.op, Softmax)
+    tail = layers[last.inputs[0]] if softmax else last
+    units: list[Unit] = []
+    for layer in graph.layers:
+        if isinstance(layer.op, Relu):
+            before = layers[layer.inputs[0]]
+            if isinstance(before.op, Linear | Add):
+                terms, bias = _terms(before, layers)
+            else:  # a ReLU of the input itself
+                terms, bias = (
+                    (Term(before.name, Skip(np.ones(before.shape[0]), before.shape), layer.origin),),
+                    np.zeros(before.shape[0]),
+                )
+            units.append(Unit(layer.name, layer.shape, terms, bias, True, layer.origin))
+        elif layer is tail and isinstance(layer.op, Linear | Add):
+            terms, bias = _terms(layer, layers)
+            units.append(Unit(layer.name, layer.shape, terms, bias, False, layer.origin))
+    output = tail.name
+    if isinstance(tail.op, Relu):
+        # The read-out of a ReLU: an integrator that counts what the ReLU population sends.
+        shape = tail.shape
+        term = Term(tail.name, Skip(np.ones(shape[0]), shape), tail.origin)
+        output = f"{tail.name}:read-out"
+        units.append(Unit(output, shape, (term,), np.zeros(shape[0]), False, tail.origin))
+    known = {entry.name, *(unit.name for unit in units)}
+    for unit in units:
+        for term in unit.terms:
+            if term.source not in known:
+                raise NmcError.single(
+                    "graph-not-canonical",
+                    f"{unit.name} reads {term.source}, which is neither the input nor a ReLU",
+                    ExitCode.INTERNAL,
+                    origin=unit.origin,
+                )
+    if not isinstance(graph.input.op, Input) or not units:
+        raise NmcError.single(
+            "graph-empty",
+            "the network has no layer with weights to put on a chip",
+            ExitCode.MODEL,
+            help="compile a network with at least one Conv, Gemm or MatMul",
+        )
+    return Units(tuple(units), entry, graph.input.shape, perm, output, softmax, last.shape)

@@ -1,0 +1,74 @@
+"""Numbers as a chip stores them: weight grids, bias mantissas and exponents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmc.hardware.target import NeuronLimits, WeightLimits
+from nmc.ir.connectivity import Array, Connectivity, Dense, Sparse, size
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """The weights that a target stores: multiples of ``step`` from ``-top`` to ``top``."""
+
+    step: int
+    top: int
+
+    def round(self, values: Array) -> Array:
+        """The nearest stored weights, int64."""
+        stored = np.rint(values / self.step).astype(np.int64) * self.step
+        return np.clip(stored, -self.top, self.top)
+
+
+def weight_grid(limits: WeightLimits, bits: int | None) -> WeightGrid:
+    """The grid of ``bits`` magnitude-and-sign bits (None: all that the target stores).
+
+    8 bits are 127 levels per sign. Fewer bits keep the range and widen the step.
+    """
+    top = min(limits.high, -limits.low)
+    full = limits.step
+    while top // full > 127:
+        full *= 2
+    step = full if bits is None else full << max(8 - bits, 0)
+    return WeightGrid(step, top // step * step)
+
+
+def largest_by_channel(connectivity: Connectivity) -> Array:
+    """Largest |weight| of each output channel: (C,)."""
+    channels = connectivity.out_shape[0]
+    magnitude = np.abs(connectivity.weight)
+    if isinstance(connectivity, Sparse):
+        out = np.zeros(channels)
+        np.maximum.at(out, connectivity.row_channel(), magnitude)
+        return out
+    if isinstance(connectivity, Dense):
+        channels_first = magnitude.reshape(channels, size(connectivity.out_shape) // channels, -1)
+        return np.asarray(channels_first.max(axis=(1, 2)))
+    return np.asarray(magnitude.reshape(channels, -1).max(axis=1))
+
+
+def by_output(connectivity: Connectivity, values: Array) -> Array:
+    """Per-channel values, broadcastable to the weights that feed each output channel."""
+    return values if values.ndim == 0 else values[connectivity.row_channel()]
+
+
+def mantissa_and_exponent(value: Array, limits: NeuronLimits) -> tuple[Array, Array]:
+    """Integers m, e with ``m << e`` nearest to the value, |m| and e within the limits.
+
+    Args:
+        value: real biases in units of v.
+        limits: of the target.
+
+    Raises:
+        OverflowError: a value is beyond the largest mantissa and exponent.
+    """
+    largest = limits.bias_mantissa_max
+    ratio = np.maximum(np.abs(value) / (largest + 0.5), 1e-300)
+    exponent = np.maximum(np.ceil(np.log2(ratio)), 0).astype(np.int64)
+    if np.any(exponent > limits.bias_exponent_max):
+        raise OverflowError("bias")
+    mantissa = np.rint(value / np.exp2(exponent)).astype(np.int64)
+    return np.clip(mantissa, -largest, largest), exponent

@@ -1,0 +1,167 @@
+"""Graded networks in the target's integers: a quantized network in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, Skip
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import Graded, Source
+from nmc.ir.reference import encode, per_channel
+from nmc.kernels.layerwise import analog
+from nmc.kernels.propagate import from_channels_last, row_sums
+from nmc.passes.base import Context
+from nmc.passes.quantize.fixed_point import WeightGrid, by_output, largest_by_channel, weight_grid
+
+MARGIN = 4
+"""Messages are assumed to stay within this many times their calibrated range."""
+
+SHIFT_MAX = 20
+"""Finer scales than this gain nothing: sums would pass 2^23 first."""
+
+
+@dataclass(frozen=True)
+class QuantizeGraded:
+    """Activations become integer messages, weights the target's integers.
+
+    Channel c of a population has the scale s_c: its message is ``round(y / s_c)``, computed as
+    ``(W m + b + half) >> k_c``. k_c is the largest shift for which the weights of the channel fit;
+    s_c is then the scale at which its largest weight fills the range exactly, so messages
+    reach between ``levels`` and ``2 * levels`` at the calibrated maximum. Nothing clips.
+
+    Attributes:
+        bits: of a weight, sign included; None: all that the target stores.
+        levels: smallest message at the calibrated maximum.
+    """
+
+    bits: int | None = None
+    levels: int = 255
+
+    name: ClassVar[str] = "quantize-graded"
+    stage: ClassVar[str] = "quantize"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The integer network; sums that may pass 2^31 are errors."""
+        grid = weight_grid(context.target.weights, self.bits)
+        top = _largest_drives(program, encode(program, context.calibration.inputs))
+        scales: dict[str, Array] = {}
+        reach: dict[str, float] = {}
+        populations: list[Population] = []
+        projections: dict[str, Projection] = {}
+        for population in program.populations:
+            populations.append(population)
+            if isinstance(population.neuron, Source):
+                # The scale of the input is folded into the weights already.
+                scales[population.name] = np.array(1.0)
+                reach[population.name] = float(max(-program.input.low, program.input.high))
+                continue
+            incoming = program.incoming[population.name]
+            stored, scale = _fit(population, incoming, scales, top[population.name], grid, self.levels)
+            for projection in stored:
+                projections[projection.name] = projection
+                _prove(projection, reach[projection.source], context)
+            scales[population.name] = scale
+            reach[population.name] = float((top[population.name] / scale).max()) * MARGIN
+        bits = context.target.messages.graded_bits
+        context.diagnostics.note(
+            "graded-range-assumed",
+            f"messages are assumed to stay within {MARGIN} times their calibrated range "
+            f"(largest {max(reach.values()) / MARGIN:.0f} of {2 ** (bits - 1) - 1}); the simulator counts "
+            "sums beyond 2^31",
+        )
+        real = {name: program.scales[name] * scale for name, scale in scales.items()}
+        output = replace(program.output, scale=scales[program.output.population])
+        ordered = tuple(projections[p.name] for p in program.projections)
+        return replace(program, populations=tuple(populations), projections=ordered, scales=real, output=output)
+
+
+def _largest_drives(network: Network, inputs: Array) -> Mapping[str, Array]:
+    """Largest |activation| of each channel on the calibration inputs."""
+    top = {}
+    for step in analog(network, inputs):
+        shape = step.population.shape
+        drive = from_channels_last(step.drive, shape).reshape(len(inputs), shape[0], -1)
+        linear = isinstance(step.population.neuron, Graded)
+        largest = (np.abs(drive) if linear else drive).max(axis=(0, 2))
+        top[step.population.name] = np.where(largest > 0, largest, max(float(largest.max()), 1e-9))
+    return top
+
+
+def _fit(
+    population: Population,
+    incoming: tuple[Projection, ...],
+    scales: Mapping[str, Array],
+    top: Array,
+    grid: WeightGrid,
+    levels: int,
+) -> tuple[list[Projection], Array]:
+    """Integer projections of one population, and its scale per channel."""
+    real = [_in_source_units(p, scales[p.source]) for p in incoming]
+    main = [p for p in real if not isinstance(p.connectivity, Skip)] or real
+    largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
+    largest = np.where(largest > 0, largest, largest.max() or 1.0)
+    if isinstance(population.neuron, Graded):
+        shift = np.zeros(len(largest), dtype=np.int64)  # the read-out keeps the whole sum
+    else:
+        exact = np.log2(grid.top * (top / levels) / largest)
+        shift = np.clip(np.floor(exact), -7, SHIFT_MAX).astype(np.int64)
+    scale = largest * np.exp2(shift) / grid.top
+    biases = [p.bias for p in real if p.bias is not None]
+    skips = [p for p in real if p not in main]
+    stored = []
+    for projection in real:
+        connectivity = projection.connectivity
+        if projection in main:
+            own = shift
+        else:
+            room = grid.top / np.maximum(largest_by_channel(connectivity) / scale, 1e-300)
+            own = np.clip(np.floor(np.log2(room)), -7, SHIFT_MAX).astype(np.int64)
+        weight = grid.round(connectivity.weight * by_output(connectivity, np.exp2(own) / scale))
+        bias = None
+        if projection is main[0]:
+            # Half a message rounds the floor of this sum; another half for each shifted skip.
+            halves = np.exp2(own - 1) * (own > 0) * (1 + len(skips) + len(main) - 1)
+            bias = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
+            bias = (
+                bias + per_channel(halves.astype(np.int64), population.shape)
+                if bias.ndim > 1
+                else (bias + halves.astype(np.int64))
+            )
+        stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
+    return stored, scale
+
+
+def _in_source_units(projection: Projection, scale: Array) -> Projection:
+    """The projection with weights per unit of the source's integer message."""
+    connectivity = projection.connectivity
+    if scale.ndim == 0:
+        return replace(projection, connectivity=connectivity.with_weight(connectivity.weight * scale))
+    weight = connectivity.weight * scale[connectivity.column_channel()]
+    return replace(projection, connectivity=connectivity.with_weight(weight))
+
+
+def _per_output(biases: list[Array], population: Population, factor: Array) -> Array:
+    """Real biases of the population times a per-channel factor: (C,) or the full shape."""
+    total = np.asarray(sum(biases, np.zeros(population.shape[0])))
+    if total.ndim > 1:
+        return total * per_channel(factor, population.shape)
+    return np.asarray(total * factor)
+
+
+def _prove(projection: Projection, reach: float, context: Context) -> None:
+    low, high = row_sums(projection.connectivity, -reach, reach)
+    bias = 0.0 if projection.bias is None else float(np.abs(projection.bias).max())
+    worst = max(float(-low.min()), float(high.max())) + bias
+    if worst >= 2**31:
+        context.diagnostics.error(
+            "accumulator-overflow",
+            f"a sum of {projection.name} may reach {worst:.3g}, above 2^31",
+            origin=projection.origin,
+            help="calibrate with data in the range of use, or use --coding rate",
+        )

@@ -1,0 +1,225 @@
+"""Spiking networks in the target's integers: weights, thresholds, biases, with the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import Array, Skip
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import IF, LIF, STATE_LIMIT, IdealIntegrator, Integrator, Neuron, Source
+from nmc.ir.reference import per_channel
+from nmc.kernels.propagate import row_sums
+from nmc.passes.base import Context
+from nmc.passes.quantize.fixed_point import (
+    WeightGrid,
+    by_output,
+    largest_by_channel,
+    mantissa_and_exponent,
+    weight_grid,
+)
+
+UNIT = 64
+"""Units of v per unit of a synaptic sum (the ``<< 6`` of docs/arithmetic.md)."""
+
+SUM_LIMIT = STATE_LIMIT // UNIT - 1
+"""|a| must stay below 2^17, or u would wrap."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """Integer projections of one population and the real value of one unit of their sum."""
+
+    projections: tuple[Projection, ...]
+    unit: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True)
+class QuantizeRate:
+    """IF populations become LIF populations over the target's integers.
+
+    Each output channel has its own unit: the largest weight of the channel fills the weight
+    range, and threshold and bias are expressed in that unit. A skip whose weight is beyond
+    the range takes a power of two (its projection's left shift). Where the worst case of a
+    sum would wrap u, sums are shifted right until it cannot: the bound is interval
+    arithmetic over the stored weights. Where the target stores fewer distinct thresholds
+    per core, channels are rounded to that many levels and the rest of the scale moves into
+    their weights.
+
+    Attributes:
+        bits: of a weight, sign included; None: all that the target stores.
+    """
+
+    bits: int | None = None
+
+    name: ClassVar[str] = "quantize-rate"
+    stage: ClassVar[str] = "quantize"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The integer network."""
+        grid = weight_grid(context.target.weights, self.bits)
+        ranges = _message_ranges(program)
+        populations: list[Population] = []
+        projections: list[Projection] = []
+        output = program.output
+        for population in program.populations:
+            incoming = program.incoming[population.name]
+            neuron = population.neuron
+            if isinstance(neuron, Source):
+                populations.append(population)
+                continue
+            if not incoming:
+                populations.append(replace(population, neuron=_input_neuron(population, program)))
+                continue
+            fit = _Fit(population, incoming, ranges, grid, context.target, program.timesteps)
+            scaled, stored = fit.solve()
+            projections.extend(scaled.projections)
+            populations.append(replace(population, neuron=stored))
+            if population.name == output.population:
+                output = replace(output, scale=output.scale * scaled.unit / UNIT)
+        order = {p.name: number for number, p in enumerate(program.projections)}
+        projections.sort(key=lambda p: order[p.name])
+        return replace(program, populations=tuple(populations), projections=tuple(projections), output=output)
+
+
+def _message_ranges(network: Network) -> Mapping[str, tuple[int, int]]:
+    ranges = {}
+    for population in network.populations:
+        is_source = isinstance(population.neuron, Source)
+        ranges[population.name] = (network.input.low, network.input.high) if is_source else (0, 1)
+    return ranges
+
+
+def _input_neuron(population: Population, network: Network) -> LIF:
+    """The integer neuron of an input population that its bias drives (unit: one count of q)."""
+    neuron = population.neuron
+    if not isinstance(neuron, IF):
+        raise TypeError(f"{population.name} is not a spiking input")
+    # The compare of a LIF is strict: one less, so that the largest drive fires in every step.
+    threshold = np.maximum(np.rint(neuron.threshold).astype(np.int64) - 1, 1)
+    exponent = np.array(network.input.bias_exp, dtype=np.int64)
+    zero = np.zeros((), dtype=np.int64)
+    return LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Finds the units of one population."""
+
+    population: Population
+    incoming: tuple[Projection, ...]
+    ranges: Mapping[str, tuple[int, int]]
+    grid: WeightGrid
+    target: Target
+    timesteps: int
+
+    def solve(self) -> tuple[_Scaled, Neuron]:
+        """The finest units in which weights, sums, threshold and bias all fit."""
+        neuron = self.population.neuron
+        unit, shift = self._first_unit(), 0
+        for _ in range(64):
+            scaled = self._scale(unit * 2.0**shift, shift)
+            steps = self.timesteps if isinstance(neuron, IdealIntegrator) else 1
+            worst = max(float(-scaled.low.min()), float(scaled.high.max())) * steps
+            if worst >= SUM_LIMIT:
+                shift += 1
+                continue
+            stored = self._neuron(scaled)
+            if stored is not None:
+                return scaled, stored
+            unit = unit * 2
+        raise OverflowError(f"no scale fits {self.population.name}")
+
+    def _main(self) -> tuple[Projection, ...]:
+        main = tuple(p for p in self.incoming if not isinstance(p.connectivity, Skip))
+        return main or self.incoming
+
+    def _first_unit(self) -> Array:
+        """Real value of one unit, (C,): the largest weight of a channel fills the range."""
+        largest = np.max([largest_by_channel(p.connectivity) for p in self._main()], axis=0)
+        largest = np.where(largest > 0, largest, largest.max() or 1.0)
+        unit: Array = largest / self.grid.top
+        neuron, profiles = self.population.neuron, self.target.core.threshold_profiles
+        if isinstance(neuron, IF) and profiles is not None:
+            unit = _shared_thresholds(unit, neuron.threshold.reshape(-1), profiles)
+        return unit
+
+    def _scale(self, unit: Array, shift: int) -> _Scaled:
+        """Integer projections whose sums, shifted right by ``shift``, are in ``unit``."""
+        main, done = self._main(), []
+        low, high = np.zeros(len(unit)), np.zeros(len(unit))
+        exponent_max = self.target.weights.exponent_max
+        for projection in self.incoming:
+            connectivity = projection.connectivity
+            if projection in main:
+                weight = connectivity.weight / by_output(connectivity, unit) * 2.0**shift
+                shifts: Array = np.array(shift, dtype=np.int64)
+            else:
+                ratio = largest_by_channel(connectivity) / unit / self.grid.top
+                left = np.maximum(np.ceil(np.log2(np.maximum(ratio, 1e-300))), 0).astype(np.int64)
+                if exponent_max is not None:
+                    left = np.minimum(left, exponent_max)
+                weight = connectivity.weight / by_output(connectivity, unit * np.exp2(left))
+                shifts = -left if left.any() else np.zeros((), dtype=np.int64)
+            stored = connectivity.with_weight(self.grid.round(weight))
+            lowest, highest = row_sums(stored, *self.ranges[projection.source])
+            factor = np.exp2(-shifts.astype(np.float64))
+            low += np.floor(lowest * factor)
+            high += np.floor(highest * factor)
+            done.append(replace(projection, connectivity=stored, shift=shifts))
+        return _Scaled(tuple(done), unit, low, high)
+
+    def _neuron(self, scaled: _Scaled) -> Neuron | None:
+        """The integer neuron, or None if a parameter does not fit its width."""
+        shape, neuron, limits = self.population.shape, self.population.neuron, self.target.neurons
+        unit = per_channel(scaled.unit, shape)
+        # A right shift floors: half a unit per shifted projection puts the mean back.
+        floors = sum(bool(np.any(p.shift > 0)) for p in scaled.projections)
+        zero = np.zeros((), dtype=np.int64)
+        match neuron:
+            case IF():
+                try:
+                    mantissa, exponent = mantissa_and_exponent(neuron.bias / unit * UNIT + UNIT / 2 * floors, limits)
+                except OverflowError:
+                    return None
+                threshold = np.maximum(np.rint(neuron.threshold / unit).astype(np.int64), 1)
+                if threshold.max() > limits.threshold_max:
+                    return None
+                v0 = np.rint(neuron.v0 / unit * UNIT).astype(np.int64)
+                return LIF(threshold, mantissa, exponent, v0, reset=neuron.reset)
+            case IdealIntegrator():
+                bias = neuron.bias / unit * UNIT + UNIT / 2 * floors
+                try:
+                    mantissa, exponent = mantissa_and_exponent(bias, limits)
+                except OverflowError:
+                    return None
+                worst = np.maximum(-scaled.low, scaled.high) * self.timesteps
+                held = per_channel(worst, shape) * UNIT + np.abs(bias) * self.timesteps
+                if float(held.max()) >= SUM_LIMIT * UNIT:
+                    return None
+                return Integrator(mantissa, exponent, zero)
+            case _:
+                raise TypeError(f"{type(neuron).__name__} in a rate network")
+
+
+def _shared_thresholds(unit: Array, threshold: Array, profiles: int) -> Array:
+    """Wider units, so that at most ``profiles`` distinct thresholds remain.
+
+    Levels are geometric between the smallest and largest threshold; each channel takes the
+    nearest level below its own, so no weight grows beyond its range.
+    """
+    threshold = np.broadcast_to(threshold, unit.shape)
+    wanted = threshold / unit
+    if len(np.unique(np.rint(wanted))) <= profiles:
+        return unit
+    levels = np.unique(np.rint(np.geomspace(wanted.min(), wanted.max(), profiles)))
+    chosen = levels[np.maximum(np.searchsorted(levels, np.rint(wanted), side="right") - 1, 0)]
+    return np.asarray(threshold / chosen)
