@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array
-from nmc.kernels.layerwise import parallel
+from nmc.kernels.parallel import parallel
 
 
 @numba.njit(nogil=True, cache=True)

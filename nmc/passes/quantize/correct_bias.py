@@ -12,7 +12,8 @@ from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population
 from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator, Neuron
 from nmc.ir.reference import encode, per_channel
-from nmc.kernels.layerwise import LaidPopulation, parallel
+from nmc.kernels.layerwise import LaidPopulation
+from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context

@@ -1,0 +1,72 @@
+"""The passes for Loihi, in order."""
+
+from __future__ import annotations
+
+from nmc.backends.api import Options
+from nmc.hardware.target import Target
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.neurons import Reset
+from nmc.passes.align.align_windows import AlignWindows
+from nmc.passes.align.host_input import HostInput
+from nmc.passes.base import Pass, Pipeline
+from nmc.passes.check import CheckMapping
+from nmc.passes.convert.convert_graded import ConvertGraded
+from nmc.passes.convert.convert_rate import ConvertRate
+from nmc.passes.partition import partition_passes
+from nmc.passes.place import placement_pass
+from nmc.passes.quantize.correct_bias import CorrectBias
+from nmc.passes.quantize.quantize_graded import QuantizeGraded
+from nmc.passes.quantize.quantize_rate import QuantizeRate
+from nmc.passes.route import RouteXY
+from nmc.passes.settings import apply_settings
+from nmc.passes.simplify import simplify_passes
+
+
+def spiking_reset(target: Target, options: Options) -> Reset:
+    """The reset that the user asked for, or the target's own.
+
+    Raises:
+        NmcError: the target's neurons cannot reset that way.
+    """
+    allowed = target.neurons.resets
+    reset = options.reset or allowed[0]
+    if reset not in allowed:
+        raise NmcError.single(
+            "reset-not-on-target",
+            f"{target.name} has no reset '{reset}', only {', '.join(allowed)}",
+            ExitCode.USAGE,
+            help=f"leave out --reset, or use --reset {allowed[0]}",
+        )
+    return reset
+
+
+def build_pipeline(target: Target, options: Options) -> Pipeline:
+    """From a `LayerGraph` as read to a checked `Routed`.
+
+    Raises:
+        NmcError: an option that this family or target does not have.
+    """
+    host: tuple[Pass, ...] = (HostInput(),) if options.host_input else ()
+    middle: tuple[Pass, ...]
+    match options.coding:
+        case "rate":
+            convert = ConvertRate(options.timesteps, spiking_reset(target, options))
+            middle = (convert, *host, AlignWindows(), CorrectBias(), QuantizeRate(options.weight_bits), CorrectBias())
+        case "graded":
+            middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))
+        case coding:
+            raise NmcError.single(
+                "coding-not-available",
+                f"coding '{coding}' is not available yet",
+                ExitCode.USAGE,
+                help="use --coding rate or --coding graded",
+            )
+    steps = (
+        *simplify_passes(),
+        *middle,
+        *partition_passes(options.partitioner, options.chips),
+        placement_pass(options.placer, options.chips),
+        RouteXY(),
+        CheckMapping(),
+    )
+    return Pipeline(apply_settings(steps, options.settings))

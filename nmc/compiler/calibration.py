@@ -1,0 +1,59 @@
+"""What the passes know of real data: calibration inputs and the float activations on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, size
+from nmc.ir.layers import LayerGraph
+from nmc.kernels.graph import execute_graph
+
+SAMPLES_MAX = 256
+"""Statistics settle well before; more samples only take longer."""
+
+ACTIVATION_BYTES = 1 << 30
+"""Budget for the activations kept; fewer samples are used where they would not fit."""
+
+
+class CalibrationOracle:
+    """Calibration inputs and activations of the network as it was read, computed once.
+
+    Args:
+        graph: as read, before any pass.
+        inputs: (N, ...) float32 in the ONNX file's layout.
+        from_data: the inputs are the user's.
+    """
+
+    def __init__(self, graph: LayerGraph, inputs: Array, *, from_data: bool) -> None:
+        values = sum(size(layer.shape) for layer in graph.layers)
+        fits = max(ACTIVATION_BYTES // (4 * max(values, 1)), 8)
+        self._graph = graph
+        self._inputs = np.ascontiguousarray(inputs[: min(SAMPLES_MAX, fits)], dtype=np.float32)
+        self._from_data = from_data
+        self._known: dict[str, Array] = {}
+
+    @property
+    def inputs(self) -> Array:
+        """(N, ...) float32."""
+        return self._inputs
+
+    @property
+    def from_data(self) -> bool:
+        """Whether the inputs are the user's."""
+        return self._from_data
+
+    def activations(self, names: Iterable[str]) -> dict[str, Array]:
+        """(N, *shape) float32 values of the named layers."""
+        names = tuple(names)
+        new = [name for name in names if name not in self._known]
+        if new:
+            batch = 16
+            parts: dict[str, list[Array]] = {name: [] for name in new}
+            for first in range(0, len(self._inputs), batch):
+                values = execute_graph(self._graph, self._inputs[first : first + batch], new)
+                for name in new:
+                    parts[name].append(values[name].astype(np.float32))
+            self._known |= {name: np.concatenate(chunks) for name, chunks in parts.items()}
+        return {name: self._known[name] for name in names}

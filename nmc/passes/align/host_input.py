@@ -1,0 +1,34 @@
+"""The first layer on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from nmc.ir.network import Network
+from nmc.passes.base import Context
+
+
+@dataclass(frozen=True)
+class HostInput:
+    """Let the host compute the populations that read nothing but the input.
+
+    Their messages enter the chip at the host's port, and their operations count as the
+    host's. The input population itself is on the host then, whatever its neurons.
+    """
+
+    name: ClassVar[str] = "host-input"
+    stage: ClassVar[str] = "align"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The same network with `on_host` set; the read-out always stays on the chip."""
+        entry = program.input.population
+        moved = {entry}
+        for population in program.populations:
+            sources = {p.source for p in program.incoming[population.name]}
+            if sources == {entry} and population.name != program.output.population:
+                moved.add(population.name)
+        populations = tuple(replace(p, on_host=p.on_host or p.name in moved) for p in program.populations)
+        return replace(program, populations=populations)
