@@ -1,0 +1,240 @@
+"""Backends by entry point: group ``nmc.backends``, the entry's name is the family.
+
+Only the chosen backend is imported. A broken plugin spoils only itself: it is listed with
+the reason, and choosing it says why it cannot be used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import cast
+
+from nmc.backends.api import API_VERSION, Backend
+from nmc.hardware.target import Target
+from nmc.hardware.target_file import load_target
+from nmc.ir.diagnostic import ExitCode, NmcError
+
+GROUP = "nmc.backends"
+ALIASES = {"loihi": "loihi2"}
+"""Short names of targets."""
+
+PROTOCOL = ("name", "api_version", "targets", "pipeline", "emit", "devices")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed backend that has not been imported.
+
+    Attributes:
+        family: the entry point's name.
+        origin: distribution and version that brings it, e.g. ``nmc 0.1.0``.
+        entry: what to import.
+    """
+
+    family: str
+    origin: str
+    entry: EntryPoint
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One row of ``nmc targets``: a target, or a broken plugin (``target`` None)."""
+
+    family: str
+    origin: str
+    target: Target | None
+    broken: str = ""
+
+
+def installed() -> tuple[Plugin, ...]:
+    """Every plugin by family; nothing is imported.
+
+    The same entry found twice (an editable install beside its own checkout) is one plugin.
+    """
+    found: dict[tuple[str, str, str], Plugin] = {}
+    for entry in entry_points(group=GROUP):
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+        found.setdefault((entry.name, origin, entry.value), Plugin(entry.name, origin, entry))
+    return tuple(found[key] for key in sorted(found))
+
+
+def load_backend(family: str) -> Backend:
+    """Import one family's backend.
+
+    Raises:
+        NmcError: no such family (exit 2); it is broken, doubled or written for another
+            version of the interface (exit 6).
+    """
+    plugins = installed()
+    candidates = [plugin for plugin in plugins if plugin.family == family]
+    if not candidates:
+        names = sorted({plugin.family for plugin in plugins})
+        raise NmcError.single(
+            "backend-unknown",
+            f"no backend serves the family '{family}'; installed: {', '.join(names) or 'none'}",
+            ExitCode.USAGE,
+            help=_near(family, names) or "`nmc targets` lists what is installed",
+        )
+    if len(candidates) > 1:
+        origins = ", ".join(plugin.origin for plugin in candidates)
+        raise NmcError.single(
+            "backend-duplicate",
+            f"{len(candidates)} plugins bring the family '{family}': {origins}",
+            ExitCode.MISSING,
+            help="uninstall all but one of them",
+        )
+    return _import(candidates[0])
+
+
+def _import(plugin: Plugin) -> Backend:
+    """The plugin's backend, checked against the interface."""
+    try:
+        backend = plugin.entry.load()()
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    # A stranger's module may raise anything, SystemExit included, and must spoil only itself.
+    except BaseException as error:
+        raise NmcError.single(
+            "backend-broken",
+            f"the backend '{plugin.family}' ({plugin.origin}) cannot be loaded: {type(error).__name__}: {error}",
+            ExitCode.MISSING,
+            help=f"repair or uninstall {plugin.origin}; {plugin.entry.value} must import and build",
+        ) from error
+    lacking = [name for name in PROTOCOL if not hasattr(backend, name)]
+    if lacking:
+        raise NmcError.single(
+            "backend-broken",
+            f"the backend '{plugin.family}' ({plugin.origin}) lacks {', '.join(lacking)}",
+            ExitCode.MISSING,
+            help="nmc.backends.api names what a backend offers",
+        )
+    if backend.api_version != API_VERSION:
+        raise NmcError.single(
+            "backend-version",
+            f"the backend '{plugin.family}' ({plugin.origin}) is written for version {backend.api_version} of "
+            f"the interface, this nmc has {API_VERSION}",
+            ExitCode.MISSING,
+            help=f"install a version of {plugin.origin.split()[0]} for this nmc",
+        )
+    return cast("Backend", backend)
+
+
+def targets_of(plugin: Plugin) -> Mapping[str, Target]:
+    """The targets of one plugin, which is imported.
+
+    Raises:
+        NmcError: the plugin is broken (exit 6), or its target files have problems.
+    """
+    return _targets(load_backend(plugin.family), plugin.origin)
+
+
+def _targets(backend: Backend, origin: str) -> Mapping[str, Target]:
+    try:
+        return backend.targets()
+    except NmcError:
+        raise
+    except Exception as error:
+        raise NmcError.single(
+            "backend-broken",
+            f"the backend '{backend.name}' ({origin}) cannot name its targets: {type(error).__name__}: {error}",
+            ExitCode.MISSING,
+            help=f"repair or uninstall {origin}",
+        ) from error
+
+
+def find_target(name: str) -> tuple[Backend, Target]:
+    """The target of a name, and the backend that serves it.
+
+    Args:
+        name: a target (``loihi2``), an alias (``loihi``), ``family:target``, or the path of a
+            target file (``*.toml``).
+
+    Raises:
+        NmcError: unknown (exit 2), or its backend cannot be used (exit 6).
+    """
+    if name.endswith(".toml"):
+        return _from_file(Path(name))
+    family, _, rest = name.rpartition(":")
+    wanted = ALIASES.get(rest, rest)
+    seen: list[str] = []
+    broken: list[NmcError] = []
+    for plugin in _likeliest_first(wanted, family):
+        try:
+            backend = load_backend(plugin.family)
+            targets = _targets(backend, plugin.origin)
+        except NmcError as error:
+            if family or _serves(plugin.family, wanted):
+                raise
+            broken.append(error)
+            continue
+        if wanted in targets:
+            return backend, targets[wanted]
+        seen.extend(targets)
+    diagnostics = [d for error in broken for d in error.diagnostics]
+    unknown = NmcError.single(
+        "target-unknown",
+        f"no target '{name}'; known: {', '.join(sorted({*seen, *ALIASES})) or 'none'}",
+        ExitCode.USAGE,
+        help=_near(wanted, [*seen, *ALIASES]) or "`nmc targets` lists every chip",
+    )
+    raise NmcError([*unknown.diagnostics, *diagnostics], ExitCode.USAGE)
+
+
+def _serves(family: str, target: str) -> bool:
+    """Whether the name of a target says that it belongs to the family (``loihi2``, ``loihi``)."""
+    return target.startswith(family)
+
+
+def _likeliest_first(target: str, family: str) -> Iterator[Plugin]:
+    """Plugins in the order to ask them; a family that the name begins with comes first.
+
+    It is a generator, so that the ones after the right one are never imported.
+    """
+    plugins = [plugin for plugin in installed() if not family or plugin.family == family]
+    if family and not plugins:
+        load_backend(family)  # raises: says which families there are
+    yield from sorted(plugins, key=lambda p: (not _serves(p.family, target), -len(p.family), p.family))
+
+
+def _from_file(path: Path) -> tuple[Backend, Target]:
+    """A target of the user's own file, which may extend a target of its family."""
+    target = load_target(path, target_text)
+    return load_backend(target.family), target
+
+
+def target_text(name: str) -> str | None:
+    """The text of the target that ``extends`` names, from a backend that shows its files.
+
+    A backend does so by an optional method ``target_text(name) -> str | None``.
+    """
+    for plugin in _likeliest_first(name, ""):
+        try:
+            show = getattr(load_backend(plugin.family), "target_text", None)
+        except NmcError:
+            continue  # another family's trouble; the reader reports an unknown `extends`
+        text = show(name) if show else None
+        if text is not None:
+            return str(text)
+    return None
+
+
+def listing() -> tuple[Listing, ...]:
+    """Every target of every plugin, broken plugins with the reason."""
+    rows: list[Listing] = []
+    for plugin in installed():
+        try:
+            targets = targets_of(plugin)
+        except NmcError as error:
+            rows.append(Listing(plugin.family, plugin.origin, None, str(error)))
+            continue
+        rows.extend(Listing(plugin.family, plugin.origin, targets[name]) for name in sorted(targets))
+    return tuple(rows)
+
+
+def _near(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean '{close[0]}'?" if close else ""
