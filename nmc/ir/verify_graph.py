@@ -1,0 +1,155 @@
+"""Invariants of a `LayerGraph`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nmc.ir.connectivity import Shape, size
+from nmc.ir.layers import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concat,
+    Constant,
+    Identity,
+    Input,
+    Layer,
+    LayerGraph,
+    Linear,
+    Pad,
+    Relu,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+)
+from nmc.ir.verify_connectivity import (
+    Finding,
+    array_problems,
+    connectivity_problems,
+    shape_problems,
+    window_problems,
+)
+
+
+def graph_findings(graph: LayerGraph) -> list[Finding]:
+    """Topological order, unique names, known inputs, shapes that fit the operations, finite numbers."""
+    findings: list[Finding] = []
+    seen: dict[str, Layer] = {}
+    for layer in graph.layers:
+        if layer.name in seen:
+            findings.append((f"two layers are named '{layer.name}'", layer.origin))
+        unknown = [name for name in layer.inputs if name not in seen]
+        if unknown:
+            reason = "later or not at all" if layer.name not in unknown else "by itself"
+            findings.append((f"layer '{layer.name}' reads {unknown}, computed {reason}", layer.origin))
+        else:
+            shapes = [seen[name].shape for name in layer.inputs]
+            problems = [*shape_problems(layer.shape), *_layer_problems(layer, shapes)]
+            findings.extend((f"layer '{layer.name}': {p}", layer.origin) for p in problems)
+        seen[layer.name] = layer
+    inputs = [layer.name for layer in graph.layers if isinstance(layer.op, Input)]
+    if len(inputs) != 1:
+        findings.append((f"a graph has one input, found {len(inputs)}", None))
+    if graph.output not in seen:
+        findings.append((f"the output '{graph.output}' is no layer", None))
+    return findings
+
+
+def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
+    """Problems of one layer; ``shapes`` are those of its inputs."""
+    op = layer.op
+    low, high = (0, 0) if isinstance(op, Input | Constant) else (1, 1)
+    if isinstance(op, Add | Concat):
+        low, high = 2 if isinstance(op, Add) else 1, len(shapes)
+    if not low <= len(shapes) <= high:
+        yield f"{type(op).__name__} takes {low} inputs, found {len(shapes)}"
+        return
+    match op:
+        case Linear():
+            yield from _linear_problems(layer, op, shapes[0])
+        case BatchNorm():
+            yield from array_problems("scale", op.scale, [layer.shape[:1]])
+            yield from array_problems("shift", op.shift, [layer.shape[:1]])
+        case Constant():
+            yield from array_problems("value", op.value, [layer.shape])
+        case Softmax():
+            if not -len(layer.shape) <= op.axis < len(layer.shape):
+                yield f"softmax axis {op.axis} is not an axis of {layer.shape}"
+        case _:
+            pass
+    expected = _expected_shape(layer, shapes)
+    if isinstance(expected, str):
+        yield expected
+    elif expected is not None and layer.shape not in expected:
+        yield f"{type(op).__name__} makes {expected[0]}, the layer says {layer.shape}"
+
+
+def _linear_problems(layer: Layer, op: Linear, shape: Shape) -> Iterator[str]:
+    problems = list(connectivity_problems(op.connectivity))
+    yield from problems
+    if problems:
+        return
+    if size(op.connectivity.in_shape) != size(shape):
+        yield f"connectivity reads {op.connectivity.in_shape}, the input is {shape}"
+    if size(op.connectivity.out_shape) != size(layer.shape):
+        yield f"connectivity makes {op.connectivity.out_shape}, the layer says {layer.shape}"
+    yield from array_problems("bias", op.bias, [(), op.connectivity.out_shape[:1], op.connectivity.out_shape])
+
+
+def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | None:
+    """The shapes that the operation may make, what prevents it, or None where any shape will do."""
+    match layer.op:
+        case BatchNorm() | Relu() | Identity() | Softmax():
+            return shapes[:1]
+        case Add():
+            return shapes[:1] if len(set(shapes)) == 1 else f"inputs of an addition differ: {shapes}"
+        case Reshape():
+            same = size(shapes[0]) == size(layer.shape)
+            return None if same else f"{shapes[0]} cannot be reshaped to {layer.shape}"
+        case Transpose(perm):
+            if sorted(perm) != list(range(len(shapes[0]))):
+                return f"{perm} is no permutation of the axes of {shapes[0]}"
+            return [tuple(shapes[0][axis] for axis in perm)]
+        case AveragePool(kernel, stride, pads):
+            problems = list(window_problems(shapes[0], kernel, stride, pads))
+            if problems:
+                return problems[0]
+            return _window_shapes(shapes[0], kernel, stride, pads)
+        case Pad(before, after):
+            if not len(before) == len(after) == len(shapes[0]):
+                return f"pads {before} and {after} do not fit the axes of {shapes[0]}"
+            return [tuple(n + a + b for n, a, b in zip(shapes[0], before, after, strict=True))]
+        case Slice():
+            return _slice_shape(layer.op, shapes[0])
+        case Concat(axis):
+            return _concat_shape(axis, shapes)
+    return None
+
+
+def _window_shapes(
+    shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+) -> list[Shape]:
+    """The output shape with the last window inside the padded input, and in ONNX's ceiling mode."""
+    rows = shape[1] + pads[0] + pads[2] - kernel[0]
+    columns = shape[2] + pads[1] + pads[3] - kernel[1]
+    inside = (shape[0], rows // stride[0] + 1, columns // stride[1] + 1)
+    return [inside, (shape[0], -(-rows // stride[0]) + 1, -(-columns // stride[1]) + 1)]
+
+
+def _slice_shape(op: Slice, shape: Shape) -> list[Shape] | str:
+    if not len(op.starts) == len(op.stops) == len(op.steps) == len(shape):
+        return f"slice {op.starts}:{op.stops}:{op.steps} does not fit the axes of {shape}"
+    axes = list(zip(op.starts, op.stops, op.steps, shape, strict=True))
+    if any(not (0 <= start < stop <= n and step >= 1) for start, stop, step, n in axes):
+        return f"slice {op.starts}:{op.stops}:{op.steps} leaves {shape}"
+    return [tuple(len(range(start, stop, step)) for start, stop, step, _ in axes)]
+
+
+def _concat_shape(axis: int, shapes: list[Shape]) -> list[Shape] | str:
+    rank = len(shapes[0])
+    if not 0 <= axis < rank:
+        return f"concat axis {axis} is not an axis of {shapes[0]}"
+    if any(len(s) != rank or s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes):
+        return f"shapes {shapes} cannot be joined along axis {axis}"
+    return [(*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])]
