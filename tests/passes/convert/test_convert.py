@@ -1,0 +1,134 @@
+"""Converting keeps the meaning: the spiking network computes what the graph computes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import Input, LayerGraph, Relu
+from nmc.ir.network import Network
+from nmc.ir.neurons import GradedReLU, Reset, Source
+from nmc.ir.reference import decode, encode, run
+from nmc.kernels.graph import execute_graph
+from nmc.kernels.layerwise import analog, execute_network
+from nmc.kernels.propagate import from_channels_last
+from nmc.passes.align.align_windows import AlignWindows
+from nmc.passes.convert.convert_graded import ConvertGraded
+from nmc.passes.convert.convert_rate import ConvertRate
+from nmc.testing.builders import context_for, layer, residual_graph, small_target
+
+
+def samples(n: int = 24, *, signed: bool = True) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(n, 2, 6, 6)) if signed else rng.uniform(size=(n, 2, 6, 6))
+    return x.astype(np.float32)
+
+
+def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.sqrt(((got - wanted) ** 2).mean() / wanted.var()))
+
+
+def outputs(network: Network, x: np.ndarray) -> np.ndarray:
+    return decode(network, execute_network(network, encode(network, x)).readout)
+
+
+def test_graded_differs_only_by_the_input_code() -> None:
+    graph, x = residual_graph(), samples()
+    network = ConvertGraded().run(graph, context_for(graph, x))
+    quantized = encode(network, x) * network.input.scale
+    expected = execute_graph(graph, quantized, ["logits"])["logits"]
+    np.testing.assert_allclose(outputs(network, x), expected, rtol=1e-9, atol=1e-9)
+    assert isinstance(network.by_name["stem_relu"].neuron, GradedReLU)
+    assert network.timesteps == 1
+
+
+@pytest.mark.parametrize("reset", list(Reset))
+def test_analog_of_the_rate_network_is_the_graph(reset: Reset) -> None:
+    graph, x = residual_graph(), samples()
+    network = ConvertRate(16, reset).run(graph, context_for(graph, x))
+    quantized = encode(network, x) * network.input.scale
+    expected = execute_graph(graph, quantized, ["stem", "sum", "logits"])
+    drives = {step.population.name: step for step in analog(network, encode(network, x))}
+    for name, before in (("stem_relu", "stem"), ("sum_relu", "sum"), ("logits", "logits")):
+        drive = from_channels_last(drives[name].drive, drives[name].population.shape)
+        np.testing.assert_allclose(drive, expected[before], rtol=1e-9, atol=1e-9)
+
+
+def test_more_timesteps_come_closer() -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    expected = execute_graph(graph, x, ["logits"])["logits"]
+    errors = []
+    for timesteps in (8, 32, 128):
+        network = AlignWindows().run(ConvertRate(timesteps).run(graph, context_for(graph, x)), context_for(graph, x))
+        errors.append(relative_error(outputs(network, x), expected))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.1
+
+
+def test_signed_inputs_split_where_the_chip_has_binary_spikes_only() -> None:
+    graph, x = residual_graph(), samples()
+    target = small_target(input_bits=0, graded_bits=0)
+    network = ConvertRate(64).run(graph, context_for(graph, x, target))
+    spec = network.input
+    assert spec.mode == "bias"
+    assert spec.split_sign
+    assert network.by_name[spec.population].shape == (4, 6, 6)
+    expected = execute_graph(graph, x, ["logits"])["logits"]
+    aligned = AlignWindows().run(network, context_for(graph, x, target))
+    assert relative_error(outputs(aligned, x), expected) < 0.15
+
+
+def test_unsigned_inputs_use_all_codes() -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    network = ConvertRate(8).run(graph, context_for(graph, x))
+    assert (network.input.low, network.input.high) == (0, 255)
+    assert network.populations[0].neuron == Source(8, False)
+    assert encode(network, x).max() == 255
+
+
+def test_graded_on_a_binary_chip_is_refused_by_name() -> None:
+    graph, x = residual_graph(), samples()
+    with pytest.raises(NmcError) as caught:
+        ConvertGraded().run(graph, context_for(graph, x, small_target(graded_bits=0, input_bits=0)))
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert caught.value.diagnostics[0].slug == "coding-not-on-target"
+
+
+def test_a_silent_layer_is_named() -> None:
+    graph, x = residual_graph(), samples()
+    dead = []
+    for entry in graph.layers:
+        if entry.name == "first":
+            entry = replace(entry, op=replace(entry.op, bias=entry.op.bias - 99))
+        dead.append(entry)
+    silent = LayerGraph(graph.name, tuple(dead), graph.output)
+    context = context_for(silent, x)
+    ConvertRate(8).run(silent, context)
+    found = [d for d in context.diagnostics.items if d.slug == "layer-silent"]
+    assert [d.origin.node for d in found] == ["node first_relu"]
+
+
+def test_a_final_relu_is_read_by_an_integrator() -> None:
+    graph = residual_graph()
+    layers = (*graph.layers, layer("out", Relu(), ("logits",), (5,)))
+    graph, x = LayerGraph("g", layers, "out"), samples(signed=False)
+    network = AlignWindows().run(ConvertRate(64).run(graph, context_for(graph, x)), context_for(graph, x))
+    expected = execute_graph(graph, x, ["out"])["out"]
+    got = outputs(network, x)
+    assert (got >= 0).all()
+    assert relative_error(got, expected) < 0.2
+
+
+def test_without_layers_there_is_nothing_to_compile() -> None:
+    graph = LayerGraph("empty", (layer("x", Input(), (), (3,)),), "x")
+    with pytest.raises(NmcError, match="no layer with weights"):
+        ConvertRate(8).run(graph, context_for(graph, np.zeros((1, 3), np.float32)))
+
+
+def test_reference_agrees_with_the_kernels_on_real_networks() -> None:
+    graph, x = residual_graph(), samples(3)
+    network = AlignWindows().run(ConvertRate(12).run(graph, context_for(graph, x)), context_for(graph, x))
+    inputs = encode(network, x)
+    expected = [run(network, sample).readout for sample in inputs]
+    np.testing.assert_allclose(execute_network(network, inputs).readout, expected, rtol=1e-9)
