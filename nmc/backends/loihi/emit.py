@@ -1,0 +1,173 @@
+"""A `Network` as a self-contained Lava program.
+
+The program is text that this module writes from a fixed template and integers; names of the
+model go to ``names.json`` and nowhere else. Connectivity, delays, input and output are stock
+Lava processes; own neuron processes (`microcode` names them) come in a package of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from importlib import resources
+
+import numpy as np
+
+from nmc.backends.api import Payload
+from nmc.backends.loihi.emit_checks import check_constants, check_network
+from nmc.backends.loihi.emit_neurons import PopulationWriter, microcode, never_fires, restored_by_loader
+from nmc.backends.loihi.emit_synapses import carries_values, connect_lines, int_tuple, offset_lines, plan_network
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.network import Network
+from nmc.ir.neurons import IF, LIF, Integrator
+
+PROGRAM = "lava/program.py"
+"""The member to run."""
+
+
+def template(name: str) -> str:
+    """The text of a file of the package's ``templates`` folder."""
+    return resources.files("nmc.backends.loihi").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def emit_program(network: Network) -> Payload:
+    """The members of a runnable Lava program.
+
+    Args:
+        network: aligned and quantized.
+
+    Returns:
+        ``lava/program.py``, ``lava/arrays.npz``, ``lava/names.json``, ``lava/README.md`` and,
+        where stock Lava lacks a neuron, ``lava/nmc_neurons/*.py``. Equal networks give equal bytes.
+
+    Raises:
+        NmcError: (exit 4) something that Lava cannot do exactly, with all reasons.
+    """
+    sink = DiagnosticSink()
+    check_network(network, sink)
+    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    plans, constants = plan_network(network)
+    check_constants(network, dict(plans), sink)
+    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+
+    arrays: dict[str, Array] = {}
+    numbers = {population.name: number for number, population in enumerate(network.populations)}
+    build: list[str] = []
+    for population in network.populations:
+        driven = network.input.mode == "bias" and population.name == network.input.population
+        proven = never_fires(network, population)
+        number, count = numbers[population.name], constants[population.name]
+        build += PopulationWriter(number, population, driven, count, proven, arrays).lines()
+    for number, projection in enumerate(network.projections):
+        graded = carries_values(network.by_name[projection.source])
+        ends = numbers[projection.source], numbers[projection.target]
+        build += connect_lines(number, projection, plans[projection.name], ends, graded, arrays)
+    for population in network.populations:
+        offset = np.zeros(population.neurons, dtype=np.int64)
+        for projection in network.incoming[population.name]:
+            offset += plans[projection.name].offset
+        build += offset_lines(numbers[population.name], offset, arrays)
+
+    members = {
+        PROGRAM: _program(network, numbers, build).encode(),
+        "lava/arrays.npz": _npz(arrays),
+        "lava/names.json": _names(network),
+        "lava/README.md": _readme(network).encode(),
+    }
+    if microcode(network):
+        for name in ("init", "process", "models"):
+            member = "lava/nmc_neurons/" + ("__init__.py" if name == "init" else f"{name}.py")
+            members[member] = template(f"neurons_{name}.py.txt").encode()
+    return members
+
+
+def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> str:
+    populations = network.populations
+    potentials = [numbers[p.name] for p in populations if isinstance(p.neuron, LIF | IF | Integrator)]
+    loaded = [numbers[p.name] for p in populations if restored_by_loader(p)]
+    own = ", ".join(
+        name
+        for name in ("IntegrateAndFire", "SubtractiveLIF")
+        if any(line.startswith(f"net.append({name}(") for line in build)
+    )
+    fields = {
+        "@SUMMARY@": f"{len(populations)} populations, {len(network.projections)} projections, "
+        f"{network.timesteps} time steps per sample.\n",
+        "@IMPORTS@": f"from nmc_neurons.process import {own}\n" if own else "",
+        "@STEPS@": str(int(network.timesteps)),
+        "@NEURONS@": int_tuple(tuple(p.neurons for p in populations)),
+        "@STARTS@": int_tuple(tuple(p.start for p in populations)),
+        "@POTENTIALS@": int_tuple(tuple(potentials)),
+        "@LOADED@": int_tuple(tuple(loaded)),
+        "@INPUT@": str(numbers[network.input.population]),
+        "@OUTPUT@": str(numbers[network.output.population]),
+        "@BUILD@": "\n".join("    " + line for line in build),
+    }
+    return _filled(template("program.py.txt"), fields)
+
+
+def _filled(text: str, fields: Mapping[str, str]) -> str:
+    for mark, value in fields.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def _readme(network: Network) -> str:
+    spec = network.input
+    own = microcode(network)
+    if own:
+        hardware = "\n".join(f"* {line}." for line in own) + (
+            "\n\nThese neurons are in `nmc_neurons`; all other processes are stock Lava."
+        )
+    else:
+        hardware = "Every process is stock Lava."
+    hardware += (
+        "\n\nA read-out neuron has the threshold 131071, the largest of the hardware's 17 bits, where its potential\n"
+        "is proven to stay below it, and 131072 elsewhere: it then saturates like every potential and never fires."
+    )
+    driven = "the bias mantissa of each neuron" if spec.mode == "bias" else "the message that each neuron sends"
+    return _filled(
+        template("README.md.txt"),
+        {
+            "@INPUTS@": str(network.by_name[spec.population].neurons),
+            "@INPUTMODE@": f"{driven}, {int(spec.low)} to {int(spec.high)}.",
+            "@OUTPUTS@": str(network.by_name[network.output.population].neurons),
+            "@STEPS@": str(int(network.timesteps)),
+            "@HARDWARE@": hardware,
+        },
+    )
+
+
+def _names(network: Network) -> bytes:
+    """Names as data: the only member that holds text of the model."""
+    document = {
+        "populations": [{"name": p.name, "shape": [int(n) for n in p.shape]} for p in network.populations],
+        "projections": [p.name for p in network.projections],
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def _npz(arrays: Mapping[str, Array]) -> bytes:
+    """An .npz whose bytes depend on the arrays alone: sorted, stored, dated 1980, smallest integers."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.create_system = 3
+            member = io.BytesIO()
+            np.lib.format.write_array(member, _smallest(arrays[name]), version=(1, 0), allow_pickle=False)
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def _smallest(values: Array) -> Array:
+    """The same integers, C order, little endian, in the narrowest signed type that holds them."""
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for code in ("<i1", "<i2", "<i4"):
+        kind = np.dtype(code)
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return np.ascontiguousarray(values, dtype=kind)
+    return np.ascontiguousarray(values, dtype="<i8")
