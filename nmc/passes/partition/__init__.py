@@ -1,1 +1,42 @@
-"""Network to Partitioned: clusters that fit a core."""
+"""Cut a network into clusters that fit cores."""
+
+from __future__ import annotations
+
+import difflib
+
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.passes.base import Pass
+from nmc.passes.partition.auto import PartitionAuto
+from nmc.passes.partition.greedy import PartitionGreedy
+from nmc.passes.partition.tiles import PartitionTiles
+
+PARTITIONERS = ("auto", "tiles", "greedy")
+"""What ``--partitioner`` takes."""
+
+__all__ = ["PARTITIONERS", "PartitionAuto", "PartitionGreedy", "PartitionTiles", "partition_passes"]
+
+
+def partition_passes(name: str, chips: int | None = None) -> tuple[Pass, ...]:
+    """The passes of a partitioner.
+
+    Args:
+        name: one of `PARTITIONERS`.
+        chips: chips that may be used; None: the target's own number.
+
+    Raises:
+        NmcError: unknown name (exit 2).
+    """
+    match name:
+        case "auto":
+            return (PartitionAuto(chips),)
+        case "tiles":
+            return (PartitionTiles(),)
+        case "greedy":
+            return (PartitionGreedy(),)
+    near = difflib.get_close_matches(name, PARTITIONERS, n=1)
+    raise NmcError.single(
+        "unknown-partitioner",
+        f"partitioner '{name}' is not known",
+        ExitCode.USAGE,
+        help=f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(PARTITIONERS)}",
+    )

@@ -1,1 +1,39 @@
-"""Partitioned to Placed: a core for each cluster."""
+"""Give every cluster a core of the mesh."""
+
+from __future__ import annotations
+
+import difflib
+
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.passes.base import Pass
+from nmc.passes.place.hill_climb import PlaceHillClimb
+from nmc.passes.place.row_major import PlaceRowMajor
+
+PLACERS = ("auto", "row-major", "hill-climb")
+"""What ``--placer`` takes; ``auto`` is hill climbing, which starts from row-major order."""
+
+__all__ = ["PLACERS", "PlaceHillClimb", "PlaceRowMajor", "placement_pass"]
+
+
+def placement_pass(name: str, chips: int | None = None) -> Pass:
+    """The pass of a placer.
+
+    Args:
+        name: one of `PLACERS`.
+        chips: chips that may be used; None: the target's own number.
+
+    Raises:
+        NmcError: unknown name (exit 2).
+    """
+    match name:
+        case "auto" | "hill-climb":
+            return PlaceHillClimb(chips)
+        case "row-major":
+            return PlaceRowMajor(chips)
+    near = difflib.get_close_matches(name, PLACERS, n=1)
+    raise NmcError.single(
+        "unknown-placer",
+        f"placer '{name}' is not known",
+        ExitCode.USAGE,
+        help=f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(PLACERS)}",
+    )

@@ -1,1 +1,5 @@
-"""Placed to Routed: which messages go where."""
+"""Find the way of every message through the mesh."""
+
+from nmc.passes.route.xy import RouteXY
+
+__all__ = ["RouteXY"]

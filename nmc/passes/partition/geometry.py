@@ -1,0 +1,275 @@
+"""Which source neurons, and which stored weights, a box of target neurons needs.
+
+Exact, zero weights included (a tap that is zero for all channels of the box needs no
+axon), and without a list of synapses where the connectivity is a convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmc.ir.connectivity import Array, Conv2d, Dense, IndexArray, Pool, Shape, Skip, Sparse, size
+from nmc.ir.mapping import Box, box_indices
+from nmc.ir.network import Network, Projection
+from nmc.passes.partition.boxes import region_of
+
+Mask = NDArray[np.bool_]
+
+
+class Geometry(Protocol):
+    """The synapses of one projection, seen from boxes of its target population.
+
+    Attributes:
+        kernel: whether weights are shared between neurons (a kernel), so that a core that
+            can share stores each one once.
+    """
+
+    @property
+    def kernel(self) -> bool: ...
+
+    def sources(self, box: Box) -> IndexArray:
+        """Flat source neurons with at least one non-zero synapse into the box, ascending."""
+        ...
+
+    def synapses(self, box: Box) -> int:
+        """Non-zero synapses into the box."""
+        ...
+
+    def stored(self, box: Box) -> tuple[slice, Mask]:
+        """Kernels only: entries of the weight array, over its rows [slice], with a synapse into the box."""
+        ...
+
+    @property
+    def stored_shape(self) -> Shape:
+        """Shape of the weight array that `stored` speaks of."""
+        ...
+
+
+def _axis_taps(start: int, stop: int, step: int, stride: int, offset: int, limit: int) -> tuple[int, slice] | None:
+    """Inputs ``o * stride + offset`` inside [0, limit) for outputs of a range: how many, and which."""
+    outputs = range(start, stop, step)
+    if not outputs:
+        return None
+    # First and last output of the range whose input lies inside.
+    low = max(0, -(-(-offset - outputs.start * stride) // (step * stride)))
+    high = min(len(outputs) - 1, (limit - 1 - offset - outputs.start * stride) // (step * stride))
+    if high < low:
+        return None
+    first = outputs[low] * stride + offset
+    last = outputs[high] * stride + offset
+    return high - low + 1, slice(first, last + 1, step * stride)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvGeometry:
+    """A convolution (or pooling): taps are boxes.
+
+    Attributes:
+        conv: the operator.
+        nonzero: (out, in / groups, kh, kw) whether the weight is not zero.
+        target_shape: of the population, where it is not the operator's output shape.
+    """
+
+    conv: Conv2d
+    nonzero: Mask
+    target_shape: Shape
+    kernel: bool = True
+
+    @property
+    def stored_shape(self) -> Shape:
+        return self.nonzero.shape
+
+    def _boxes(self, box: Box) -> tuple[Box, ...]:
+        """The box in the operator's output shape: itself, unless the population is flattened."""
+        if self.target_shape == self.conv.out_shape:
+            return (box,)
+        mask = np.zeros(self.target_shape, dtype=np.bool_)
+        mask[tuple(slice(*axis) for axis in box)] = True
+        return region_of(mask.reshape(self.conv.out_shape))
+
+    def _taps(self, box: Box) -> tuple[list[tuple[int, slice] | None], list[tuple[int, slice] | None]]:
+        """For each kernel row and column: outputs of the box that it feeds, and the inputs it reads."""
+        conv = self.conv
+        _, height, width = conv.in_shape
+        kh, kw = conv.weight.shape[2:]
+        rows = [_axis_taps(*box[1], conv.stride[0], p * conv.dilation[0] - conv.pads[0], height) for p in range(kh)]
+        columns = [_axis_taps(*box[2], conv.stride[1], q * conv.dilation[1] - conv.pads[1], width) for q in range(kw)]
+        return rows, columns
+
+    def sources(self, box: Box) -> IndexArray:
+        conv = self.conv
+        mask = np.zeros(conv.in_shape, dtype=np.bool_)
+        per_out = conv.weight.shape[0] // conv.groups
+        for part in self._boxes(box):
+            rows, columns = self._taps(part)
+            channels = np.arange(*part[0])
+            for group in np.unique(channels // per_out).tolist():
+                members = channels[channels // per_out == group]
+                used = self.nonzero[members].any(axis=0)
+                self._mark(mask, group, used, rows, columns)
+        return np.flatnonzero(mask)
+
+    def _mark(
+        self,
+        mask: Mask,
+        group: int,
+        used: Mask,
+        rows: list[tuple[int, slice] | None],
+        columns: list[tuple[int, slice] | None],
+    ) -> None:
+        per_in = self.conv.weight.shape[1]
+        view = mask[group * per_in : (group + 1) * per_in]
+        for p, row in enumerate(rows):
+            for q, column in enumerate(columns):
+                if row is None or column is None:
+                    continue
+                reads = used[:, p, q]
+                if reads.all():
+                    view[:, row[1], column[1]] = True
+                elif reads.any():
+                    view[np.flatnonzero(reads), row[1], column[1]] = True
+
+    def synapses(self, box: Box) -> int:
+        total = 0
+        for part in self._boxes(box):
+            rows, columns = self._taps(part)
+            row_counts = np.array([row[0] if row else 0 for row in rows])
+            column_counts = np.array([column[0] if column else 0 for column in columns])
+            kernel = self.nonzero[np.arange(*part[0])].sum(axis=(0, 1), dtype=np.int64)
+            total += int(row_counts @ kernel @ column_counts)
+        return total
+
+    def stored(self, box: Box) -> tuple[slice, Mask]:
+        used = np.zeros(self.nonzero.shape, dtype=np.bool_)
+        for part in self._boxes(box):
+            rows, columns = self._taps(part)
+            valid = np.outer([row is not None for row in rows], [column is not None for column in columns])
+            channels = np.arange(*part[0])
+            used[channels] |= self.nonzero[channels] & valid
+        channels = np.flatnonzero(used.any(axis=(1, 2, 3)))
+        if not len(channels):
+            return slice(0, 0), used[:0]
+        over = slice(int(channels[0]), int(channels[-1]) + 1)
+        return over, used[over]
+
+
+@dataclass(frozen=True, eq=False)
+class SkipGeometry:
+    """One to one, with one weight per channel.
+
+    Attributes:
+        skip: the operator; its channels are the first axis of its own shape.
+        active: (neurons,) whether the neuron's weight is not zero.
+    """
+
+    skip: Skip
+    active: Mask
+    target_shape: Shape
+    kernel: bool = True
+
+    @property
+    def stored_shape(self) -> Shape:
+        return self.skip.weight.shape
+
+    def sources(self, box: Box) -> IndexArray:
+        index = np.sort(box_indices(box, self.target_shape))
+        return index[self.active[index]]
+
+    def synapses(self, box: Box) -> int:
+        return len(self.sources(box))
+
+    def stored(self, box: Box) -> tuple[slice, Mask]:
+        per_channel = len(self.active) // len(self.skip.weight)
+        used = np.zeros(self.skip.weight.shape, dtype=np.bool_)
+        used[np.unique(self.sources(box) // per_channel)] = True
+        return slice(0, len(used)), used
+
+
+@dataclass(frozen=True, eq=False)
+class DenseGeometry:
+    """A matrix of whether a synapse exists, (targets, sources)."""
+
+    nonzero: Mask
+    target_shape: Shape
+    kernel: bool = False
+
+    @property
+    def stored_shape(self) -> Shape:
+        return ()
+
+    def sources(self, box: Box) -> IndexArray:
+        return np.flatnonzero(self.nonzero[box_indices(box, self.target_shape)].any(axis=0))
+
+    def synapses(self, box: Box) -> int:
+        return int(np.count_nonzero(self.nonzero[box_indices(box, self.target_shape)]))
+
+    def stored(self, box: Box) -> tuple[slice, Mask]:
+        raise TypeError("a matrix has no kernel")
+
+
+@dataclass(frozen=True, eq=False)
+class SparseGeometry:
+    """Synapses by target, zero weights already dropped: CSR."""
+
+    indptr: IndexArray
+    indices: IndexArray
+    target_shape: Shape
+    kernel: bool = False
+
+    @property
+    def stored_shape(self) -> Shape:
+        return ()
+
+    def _entries(self, box: Box) -> IndexArray:
+        rows = box_indices(box, self.target_shape)
+        starts, counts = self.indptr[rows], self.indptr[rows + 1] - self.indptr[rows]
+        ends = np.cumsum(counts)
+        return np.repeat(starts - (ends - counts), counts) + np.arange(counts.sum())
+
+    def sources(self, box: Box) -> IndexArray:
+        return np.unique(self.indices[self._entries(box)])
+
+    def synapses(self, box: Box) -> int:
+        return len(self._entries(box))
+
+    def stored(self, box: Box) -> tuple[slice, Mask]:
+        raise TypeError("a matrix has no kernel")
+
+
+def geometry_of(projection: Projection, target_shape: Shape) -> Geometry:
+    """The geometry of a projection into a population of ``target_shape``."""
+    operator = projection.connectivity
+    match operator:
+        case Conv2d():
+            return ConvGeometry(operator, operator.weight != 0, target_shape)
+        case Pool():
+            conv = operator.as_conv()
+            return ConvGeometry(conv, np.ascontiguousarray(conv.weight != 0), target_shape)
+        case Skip():
+            per_channel = size(operator.in_shape) // operator.in_shape[0]
+            return SkipGeometry(operator, np.repeat(operator.weight != 0, per_channel), target_shape)
+        case Dense():
+            return DenseGeometry(operator.weight != 0, target_shape)
+        case Sparse():
+            return _sparse(operator.rows, operator.indices, operator.weight, target_shape)
+        case _:
+            target, source, weight = operator.synapses()
+            order = np.lexsort((source, target))
+            return _sparse(target[order], source[order], weight[order], target_shape)
+
+
+def _sparse(rows: IndexArray, columns: IndexArray, weight: Array, target_shape: Shape) -> SparseGeometry:
+    keep = np.flatnonzero(weight)
+    indptr = np.zeros(size(target_shape) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows[keep], minlength=size(target_shape)), out=indptr[1:])
+    return SparseGeometry(indptr, columns[keep], target_shape)
+
+
+def geometries(network: Network) -> Mapping[str, Geometry]:
+    """The geometry of every projection, by name."""
+    return {p.name: geometry_of(p, network.by_name[p.target].shape) for p in network.projections}

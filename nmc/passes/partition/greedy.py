@@ -1,0 +1,238 @@
+"""Axon-aware greedy: macro-nodes grow into clusters by the overlap of their input axons.
+
+A macro-node is a small tile of one population. A cluster starts with the first node that
+is left and takes, one after the other, the node that shares most messages with what the
+core hears already, as long as every limit holds. Populations are taken from the last to
+the first (destinations are then known); at the end small clusters are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.ir.connectivity import IndexArray, Shape
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.mapping import Partitioned
+from nmc.ir.network import Network, Population
+from nmc.passes.base import Context, Program
+from nmc.passes.partition.assemble import assemble, chip_populations, fan_out
+from nmc.passes.partition.boxes import tiling
+from nmc.passes.partition.demand import Core, Demand, DemandModel
+from nmc.passes.partition.limits import CoreUse
+from nmc.passes.partition.rates import measured_rates
+from nmc.passes.partition.tiles import demands_if_all_fit, middle_box, report_unfit
+
+NODES_PER_CORE = 8
+"""Macro-nodes are cut until so many fill the neurons of a core, ..."""
+
+AXON_SHARE = 3
+"""... and until a node hears at most one third of a core's axons, where cutting helps."""
+
+TRIES = 8
+"""Nodes that may fail to fit before a cluster is closed."""
+
+
+@dataclass(frozen=True)
+class PartitionGreedy:
+    """Grow clusters of macro-nodes by the overlap of their input axons."""
+
+    name: ClassVar[str] = "partition-greedy"
+    stage: ClassVar[str] = "partition"
+    consumes: ClassVar[type[Program]] = Network
+    produces: ClassVar[type[Program]] = Partitioned
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Partition the network.
+
+        Raises:
+            NmcError: a layer fits no core, however small its tiles (exit 4), with all such layers.
+        """
+        if not isinstance(program, Network):
+            raise TypeError(f"{self.name} needs a Network")
+        model = DemandModel.of(program, context.target, measured_rates(program, context))
+        return assemble(model, greedy_cores(model))
+
+
+def greedy_cores(model: DemandModel) -> list[Core]:
+    """Cores filled with grown clusters.
+
+    Raises:
+        NmcError: see `PartitionGreedy.run`.
+    """
+    sink = DiagnosticSink()
+    cores: list[Core] = []
+    for population in reversed(chip_populations(model.network)):
+        heard = fan_out(model, population, cores)
+        nodes = macro_nodes(model, population, heard)
+        if nodes is None:
+            report_unfit(model, population, heard, sink)
+        else:
+            cores.extend(grow(model, nodes))
+    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    return join_small(model, cores)
+
+
+def macro_nodes(model: DemandModel, population: Population, heard: IndexArray) -> list[Demand] | None:
+    """The macro-nodes of a population, or None where a single neuron exceeds a limit.
+
+    Args:
+        model: of the network.
+        population: on the chip.
+        heard: destination cores of each neuron, in the population's shape.
+    """
+    tile = population.shape
+    while True:
+        smaller = _smaller(model, population, tile, heard)
+        if smaller is None:
+            demands = demands_if_all_fit(model, population.name, tiling(population.shape, tile), heard)
+            if demands is not None:
+                return demands
+            # The middle fits and another tile does not: go on with the longest axis.
+            longest = int(np.argmax(tile))
+            if tile[longest] == 1:
+                return None
+            smaller = _halved(tile, longest)
+        tile = smaller
+
+
+def _halved(tile: Shape, axis: int) -> Shape:
+    return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])
+
+
+def _smaller(model: DemandModel, population: Population, tile: Shape, heard: IndexArray) -> Shape | None:
+    """The tile with one axis halved if a macro-node of this tile is too large, else None."""
+    limits = model.target.core
+
+    def use(shape: Shape) -> CoreUse:
+        return Core(model).use_with(model.demand(population.name, middle_box(population.shape, shape), heard))
+
+    now = use(tile)
+    exceeded = {limit.name for limit in now.exceeded(limits)}
+    crowded = limits.in_axons is not None and now.in_axons * AXON_SHARE > limits.in_axons
+    if not exceeded and now.neurons * NODES_PER_CORE <= limits.neurons and not crowded:
+        return None
+    options = [(use(shape), shape) for axis in range(len(tile)) if tile[axis] > 1 for shape in [_halved(tile, axis)]]
+    if not options:
+        return None
+    if "synapse_bits" in exceeded:
+        return min(options, key=lambda option: (option[0].synapse_bits, option[0].in_axons))[1]
+    best, shape = min(options, key=lambda option: option[0].in_axons)
+    only_crowded = not exceeded and now.neurons * NODES_PER_CORE <= limits.neurons
+    if only_crowded and best.in_axons * 4 > now.in_axons * 3:
+        return None
+    return shape
+
+
+@dataclass(frozen=True, eq=False)
+class _Hearers:
+    """For each source neuron, the macro-nodes that hear it.
+
+    Attributes:
+        offsets: first key of each source population; a key is that plus the flat neuron.
+        keys: ascending keys that some node hears.
+        starts: (keys + 1,) where the nodes of a key begin in ``nodes``.
+        nodes: node numbers.
+    """
+
+    offsets: dict[str, int]
+    keys: IndexArray
+    starts: IndexArray
+    nodes: IndexArray
+
+    @classmethod
+    def of(cls, model: DemandModel, demands: Sequence[Demand]) -> _Hearers:
+        offsets: dict[str, int] = {}
+        total = 0
+        for population in model.network.populations:
+            offsets[population.name] = total
+            total += population.neurons
+        pieces = [
+            (number, entry.neurons + offsets[entry.source])
+            for number, demand in enumerate(demands)
+            for entry in demand.inputs
+        ]
+        if not pieces:
+            empty = np.zeros(0, dtype=np.int64)
+            return cls(offsets, empty, np.zeros(1, dtype=np.int64), empty)
+        keys = np.concatenate([index for _, index in pieces])
+        nodes = np.repeat([number for number, _ in pieces], [len(index) for _, index in pieces])
+        pairs = np.unique(keys * len(demands) + nodes)
+        keys, nodes = pairs // len(demands), pairs % len(demands)
+        distinct, first = np.unique(keys, return_index=True)
+        return cls(offsets, distinct, np.append(first, len(keys)), nodes)
+
+    def shared(self, source: str, neurons: IndexArray, count: int) -> IndexArray:
+        """For each of ``count`` nodes, how many of the neurons it hears."""
+        wanted = neurons + self.offsets[source]
+        at = np.searchsorted(self.keys, wanted)
+        at = at[at < len(self.keys)]
+        wanted = wanted[: len(at)]
+        at = at[self.keys[at] == wanted]
+        starts, lengths = self.starts[at], self.starts[at + 1] - self.starts[at]
+        ends = np.cumsum(lengths)
+        entries = np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
+        return np.bincount(self.nodes[entries], minlength=count)
+
+
+def grow(model: DemandModel, nodes: Sequence[Demand]) -> list[Core]:
+    """Clusters of the macro-nodes of one population."""
+    limits = model.target.core
+    hearers = _Hearers.of(model, nodes)
+    # Messages per step that a node hears in all; what is not shared is paid for again.
+    heard = np.array([sum(model.rate(i.source) * len(i.neurons) for i in node.inputs) for node in nodes])
+    left = np.ones(len(nodes), dtype=np.bool_)
+    cores: list[Core] = []
+    while left.any():
+        core = Core(model)
+        cores.append(core)
+        shared = np.zeros(len(nodes))
+        candidates = left.copy()
+        chosen = int(np.flatnonzero(left)[0])
+        failures = 0
+        while failures < TRIES:
+            if core.fits(nodes[chosen], limits):
+                fresh = core.add(nodes[chosen])
+                left[chosen] = False
+                for source, index in fresh.items():
+                    shared += model.rate(source) * hearers.shared(source, index, len(nodes))
+            else:
+                failures += 1
+            candidates[chosen] = False
+            index = np.flatnonzero(candidates)
+            if not len(index):
+                break
+            order = np.lexsort((index, heard[index] - shared[index], -shared[index]))
+            chosen = int(index[order[0]])
+    return cores
+
+
+def join_small(model: DemandModel, cores: Sequence[Core]) -> list[Core]:
+    """Join whole clusters, the smallest first, each with the one that it shares most messages with."""
+    limits = model.target.core
+    joined = list(cores)
+    for core in sorted(cores, key=lambda c: c.neurons):
+        others = [
+            (sum(other.overlap(d) for d in core.demands), -number, other)
+            for number, other in enumerate(joined)
+            if other is not core and other.neurons + core.neurons <= limits.neurons
+        ]
+        for _, _, other in sorted(others, key=lambda item: item[:2], reverse=True)[:TRIES]:
+            together = _together(model, core, other)
+            if together is not None:
+                joined[next(i for i, c in enumerate(joined) if c is other)] = together
+                joined = [c for c in joined if c is not core]
+                break
+    return joined
+
+
+def _together(model: DemandModel, one: Core, other: Core) -> Core | None:
+    both = Core(model)
+    for demand in (*other.demands, *one.demands):
+        if not both.fits(demand, model.target.core):
+            return None
+        both.add(demand)
+    return both
