@@ -30,8 +30,6 @@ from nmc.ir.origin import Origin
 FORMAT = 1
 """Format version of the documents."""
 
-SLUG = "document-invalid"
-
 Document = dict[str, Any]
 
 _CONNECTIVITY: tuple[type, ...] = (
@@ -130,7 +128,7 @@ class _Reader:
 
     def wrong(self, path: str, expected: str, found: Any) -> None:
         text = repr(found)
-        self.sink.error(SLUG, f"{path}: expected {expected}, found {text[:60]}{'...' * (len(text) > 60)}")
+        self.sink.error("document-invalid", f"{path}: expected {expected}, found {text[:60]}{'...' * (len(text) > 60)}")
 
     def value(self, hint: Any, tree: Any, path: str) -> Any:
         """The value of type ``hint``; None (and an error in the sink) if the tree holds another."""
@@ -197,13 +195,13 @@ class _Reader:
             return self.wrong(path, "type " + " or ".join(c.__name__ for c in choices), found)
         known = {f.name: f for f in fields(cls) if f.init}
         for extra in sorted(set(tree) - set(known) - {"type"}):
-            self.sink.error(SLUG, f"{path}: {name} has no field {extra!r}")
+            self.sink.error("document-invalid", f"{path}: {name} has no field {extra!r}")
         hints, built = get_type_hints(cls), {}
         for key, field in known.items():
             if key in tree:
                 built[key] = self.value(hints[key], tree[key], f"{path}.{key}")
             elif field.default is MISSING and field.default_factory is MISSING:
-                self.sink.error(SLUG, f"{path}: {name} lacks the field {key!r}")
+                self.sink.error("document-invalid", f"{path}: {name} lacks the field {key!r}")
                 built[key] = None
         return cls(**built)
 
@@ -291,9 +289,9 @@ class _MappingReader(_Reader):
             self.wrong(path, "an object", tree)
             tree = {}
         for extra in sorted(set(tree) - set(hints)):
-            self.sink.error(SLUG, f"{path}: unknown field {extra!r}")
+            self.sink.error("document-invalid", f"{path}: unknown field {extra!r}")
         for lacking in sorted(set(hints) - set(tree)):
-            self.sink.error(SLUG, f"{path}: the field {lacking!r} is missing")
+            self.sink.error("document-invalid", f"{path}: the field {lacking!r} is missing")
         return {
             key: self.value(hint, tree.get(key), f"{path}.{key}") if key in tree else None
             for key, hint in hints.items()
@@ -345,7 +343,7 @@ def mapping_from_document(document: object, network: Network) -> tuple[Routed, d
         )
         for s in slices:
             if s.population is not None and s.population not in network.by_name:
-                reader.sink.error(SLUG, f"{path}: the network has no population {s.population!r}")
+                reader.sink.error("document-invalid", f"{path}: the network has no population {s.population!r}")
         origins = tuple(network.by_name[s.population].origin for s in slices if s.population in network.by_name)
         clusters.append(Cluster(core["id"], slices, axons, origins))
         places[core["id"]] = Place(core["chip"], core["x"], core["y"], core["core"])

@@ -14,8 +14,6 @@ from nmc.ir.verify_graph import graph_findings
 from nmc.ir.verify_mapping import mapping_findings
 from nmc.ir.verify_network import network_findings
 
-SLUG = "ir-invalid"
-
 
 def verify_program(program: LayerGraph | Network | Partitioned) -> None:
     """Check the invariants of a program's level; a mapping's network is checked too.
@@ -31,5 +29,5 @@ def verify_program(program: LayerGraph | Network | Partitioned) -> None:
     else:
         findings = [*network_findings(program.network), *mapping_findings(program)]
     for message, origin in findings:
-        sink.error(SLUG, message, origin=origin)
+        sink.error("ir-invalid", message, origin=origin)
     sink.raise_errors(ExitCode.MODEL)
