@@ -1,0 +1,74 @@
+"""Loihi 1 and 2 as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+
+from nmc.backends.api import API_VERSION, Options, Payload
+from nmc.backends.loihi.emit import emit_program
+from nmc.backends.loihi.emit_neurons import microcode
+from nmc.backends.loihi.lava_run import LavaDevice
+from nmc.hardware.target import Target
+from nmc.hardware.target_file import load_target
+from nmc.ir.mapping import Routed
+from nmc.ir.network import Network
+from nmc.passes.base import Pipeline
+from nmc.runtime.device import Device
+
+
+class LoihiBackend:
+    """The family ``loihi``: targets, passes, Lava programs, and Lava as a device.
+
+    Attributes:
+        default_target: the target that the family's own name stands for (``--target loihi``).
+    """
+
+    name: str = "loihi"
+    api_version: int = API_VERSION
+    default_target: str = "loihi2"
+
+    def targets(self) -> Mapping[str, Target]:
+        """The chips by name; ``loihi`` is not among them, it stands for `default_target`.
+
+        Raises:
+            NmcError: a target file is broken.
+        """
+        folder = resources.files("nmc.backends.loihi").joinpath("targets")
+        texts = {
+            entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+            for entry in folder.iterdir()
+            if entry.name.endswith(".toml")
+        }
+        loaded = [load_target(texts[name], texts.get) for name in sorted(texts)]
+        return {target.name: target for target in loaded}
+
+    def pipeline(self, target: Target, options: Options) -> Pipeline:
+        """The passes from a `LayerGraph` to a `Routed`.
+
+        Raises:
+            NmcError: an option that this family or target does not have.
+        """
+        # Imported here: listing targets must not load every pass.
+        from nmc.backends.loihi.pipeline import build_pipeline
+
+        return build_pipeline(target, options)
+
+    def emit(self, routed: Routed, target: Target, options: Options) -> Payload:
+        """The Lava program of the mapped network: `nmc.backends.loihi.emit.emit_program`.
+
+        Lava's CPU models have no cores, so the placement is not part of it.
+
+        Raises:
+            NmcError: something that Lava cannot do exactly.
+        """
+        return emit_program(routed.network)
+
+    def microcode(self, network: Network) -> tuple[str, ...]:
+        """What of a network needs neuron microcode on hardware, in words; empty: all stock."""
+        return microcode(network)
+
+    def devices(self) -> Mapping[str, Device]:
+        """``lava``: the emitted program in the Lava interpreter."""
+        device = LavaDevice()
+        return {device.name: device}
