@@ -49,6 +49,7 @@ class QuantizeGraded:
     def run(self, program: Network, context: Context) -> Network:
         """The integer network; sums that may pass 2^31 are errors."""
         grid = weight_grid(context.target.weights, self.bits)
+        bits = context.target.messages.graded_bits
         top = _largest_drives(program, encode(program, context.calibration.inputs))
         scales: dict[str, Array] = {}
         reach: dict[str, float] = {}
@@ -62,17 +63,17 @@ class QuantizeGraded:
                 reach[population.name] = float(max(-program.input.low, program.input.high))
                 continue
             incoming = program.incoming[population.name]
-            stored, scale = _fit(population, incoming, scales, top[population.name], grid, self.levels)
+            stored, scale = _fit(population, incoming, scales, top[population.name], grid, self.levels, bits)
             for projection in stored:
                 projections[projection.name] = projection
                 _prove(projection, reach[projection.source], context)
             scales[population.name] = scale
             reach[population.name] = float((top[population.name] / scale).max()) * MARGIN
-        bits = context.target.messages.graded_bits
+        hidden = max(value for name, value in reach.items() if name != program.output.population)
         context.diagnostics.note(
             "graded-range-assumed",
             f"messages are assumed to stay within {MARGIN} times their calibrated range "
-            f"(largest {max(reach.values()) / MARGIN:.0f} of {2 ** (bits - 1) - 1}); the simulator counts "
+            f"(largest {hidden / MARGIN:.0f} of {2 ** (bits - 1) - 1}); the simulator counts "
             "sums beyond 2^31",
         )
         real = {name: program.scales[name] * scale for name, scale in scales.items()}
@@ -87,9 +88,11 @@ def _largest_drives(network: Network, inputs: Array) -> Mapping[str, Array]:
     for step in analog(network, inputs):
         shape = step.population.shape
         drive = from_channels_last(step.drive, shape).reshape(len(inputs), shape[0], -1)
-        linear = isinstance(step.population.neuron, Graded)
-        largest = (np.abs(drive) if linear else drive).max(axis=(0, 2))
-        top[step.population.name] = np.where(largest > 0, largest, max(float(largest.max()), 1e-9))
+        size = np.abs(drive).max(axis=(0, 2))
+        largest = size if isinstance(step.population.neuron, Graded) else drive.max(axis=(0, 2))
+        # A channel that never was active: the size of what it holds back sets its scale.
+        largest = np.where(largest > 0, largest, size)
+        top[step.population.name] = np.where(largest > 0, largest, 1.0)
     return top
 
 
@@ -100,6 +103,7 @@ def _fit(
     top: Array,
     grid: WeightGrid,
     levels: int,
+    bits: int,
 ) -> tuple[list[Projection], Array]:
     """Integer projections of one population, and its scale per channel."""
     real = [_in_source_units(p, scales[p.source]) for p in incoming]
@@ -107,7 +111,9 @@ def _fit(
     largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
     largest = np.where(largest > 0, largest, largest.max() or 1.0)
     if isinstance(population.neuron, Graded):
-        shift = np.zeros(len(largest), dtype=np.int64)  # the read-out keeps the whole sum
+        # The read-out keeps the whole sum, but for what a message cannot carry.
+        wide = np.log2(grid.top * (top / largest) * MARGIN / 2 ** (bits - 1))
+        shift = np.maximum(np.ceil(wide), 0).astype(np.int64)
     else:
         exact = np.log2(grid.top * (top / levels) / largest)
         shift = np.clip(np.floor(exact), -7, SHIFT_MAX).astype(np.int64)

@@ -147,10 +147,23 @@ class _Fit:
         largest = np.max([largest_by_channel(p.connectivity) for p in self._main()], axis=0)
         largest = np.where(largest > 0, largest, largest.max() or 1.0)
         unit: Array = largest / self.grid.top
-        neuron, profiles = self.population.neuron, self.target.core.threshold_profiles
-        if isinstance(neuron, IF) and profiles is not None:
-            unit = _shared_thresholds(unit, neuron.threshold.reshape(-1), profiles)
+        neuron, limits = self.population.neuron, self.target.neurons
+        # A channel of tiny weights would need a threshold or bias beyond its width.
+        bias_max = limits.bias_mantissa_max << limits.bias_exponent_max
+        if isinstance(neuron, IF | IdealIntegrator):
+            unit = np.maximum(unit, self._by_channel(neuron.bias) * UNIT / (0.9 * bias_max))
+        if isinstance(neuron, IF):
+            threshold = self._by_channel(neuron.threshold)
+            unit = np.maximum(unit, threshold / (limits.threshold_max - 1))
+            profiles = self.target.core.threshold_profiles
+            if profiles is not None:
+                unit = _shared_thresholds(unit, threshold, profiles)
         return unit
+
+    def _by_channel(self, values: Array) -> Array:
+        """Largest magnitude of a neuron parameter in each channel."""
+        full = np.broadcast_to(per_channel(values, self.population.shape), self.population.shape)
+        return np.asarray(np.abs(full).reshape(len(full), -1).max(axis=1))
 
     def _scale(self, unit: Array, shift: int) -> _Scaled:
         """Integer projections whose sums, shifted right by ``shift``, are in ``unit``."""
@@ -216,7 +229,6 @@ def _shared_thresholds(unit: Array, threshold: Array, profiles: int) -> Array:
     Levels are geometric between the smallest and largest threshold; each channel takes the
     nearest level below its own, so no weight grows beyond its range.
     """
-    threshold = np.broadcast_to(threshold, unit.shape)
     wanted = threshold / unit
     if len(np.unique(np.rint(wanted))) <= profiles:
         return unit

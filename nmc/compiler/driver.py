@@ -1,0 +1,287 @@
+"""From an ONNX file to an artifact: the order of things, and the proof after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from nmc import __version__
+from nmc.backends.api import Backend, Options, Payload
+from nmc.compiler.calibration import CalibrationOracle
+from nmc.compiler.estimate import compile_report, measure_events
+from nmc.compiler.frontends.onnx import SourceModel, read_model
+from nmc.compiler.plugins import find_target
+from nmc.compiler.proof import prove_import, prove_mapping, prove_simplified
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
+from nmc.ir.layers import LayerGraph
+from nmc.ir.mapping import Routed
+from nmc.ir.network import Network
+from nmc.ir.printer import format_program
+from nmc.ir.verify import verify_program
+from nmc.passes.base import Context, Hooks, Pass, Program
+from nmc.runtime.artifact import Artifact
+from nmc.runtime.data import Data, Preprocessing, load_data
+from nmc.runtime.evaluation import Evaluation, evaluate
+from nmc.runtime.verification import verify
+
+Progress = Callable[[str, float], None]
+
+ASSUMED_SAMPLES = 64
+"""Seeded inputs used where the user gives none."""
+
+ACCURACY_SAMPLES = 500
+"""Labelled calibration samples on which the compile reports accuracy."""
+
+VERIFY_SAMPLES = 16
+"""Samples of ``--verify full``."""
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """What the user asked for.
+
+    Attributes:
+        target: name of a chip, or a target file.
+        calib: a data spec, or None: seeded inputs, accuracy not assured.
+        preprocess: applied to calibration data and stored in the artifact.
+        verify: ``structure``, or ``full``: every layer against ONNX Runtime too.
+        stop_after: a stage; nothing is emitted then.
+        save_temps: folder for the text of the program after each pass.
+    """
+
+    target: str
+    options: Options = field(default_factory=Options)
+    calib: str | None = None
+    preprocess: str | None = None
+    require_calib: bool = False
+    seed: int = 0
+    verify: str = "structure"
+    stop_after: str | None = None
+    save_temps: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """The result of a compile.
+
+    Attributes:
+        artifact: None if the compile was told to stop earlier.
+        program: the last program, whatever its level.
+        seconds: by stage, in order.
+        accuracy: by stage, where the calibration data has labels.
+    """
+
+    artifact: Artifact | None
+    program: Program
+    seconds: tuple[tuple[str, float], ...]
+    diagnostics: tuple[Diagnostic, ...]
+    accuracy: Evaluation | None = None
+
+
+class _Clock:
+    """Seconds by stage, in order of first use; they never enter the artifact."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._begin = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        """The time since the last call was spent in this stage."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._begin
+        self._begin = now
+        self._progress(name, 1.0)
+
+
+@dataclass
+class _Levels:
+    """The programs that the artifact keeps, caught while the pipeline runs."""
+
+    graph: LayerGraph | None = None
+    spiking: Network | None = None
+
+    def catch(self, program: Program) -> None:
+        """Keep the last program of each level."""
+        if isinstance(program, LayerGraph):
+            self.graph = program
+        elif isinstance(program, Network) and not program.is_integer:
+            self.spiking = program
+
+
+def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSink) -> tuple[Data | None, Array]:
+    """The user's calibration data, and the inputs to calibrate on."""
+    shape = model.graph.input.shape
+    if request.calib is not None:
+        preprocessing = Preprocessing.parse(request.preprocess or "")
+        data = load_data(request.calib, shape, preprocessing, seed=request.seed)
+        sink.items.extend(data.warnings)
+        return data, data.x
+    if request.require_calib:
+        raise NmcError.single(
+            "calibration-required",
+            "--require-calib was given, but no calibration data",
+            ExitCode.USAGE,
+            help="give samples of the training data: --calib calib.npz",
+        )
+    sink.warning(
+        "calibration-missing",
+        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in [0, 1); accuracy is not assured",
+        help=f"nmc compile {model.name}.onnx --target {request.target} --calib calib.npz",
+    )
+    generator = np.random.default_rng([request.seed, *b"assumed-inputs"])
+    return None, generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32)
+
+
+def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock) -> Hooks:
+    numbers = iter(range(1000))
+
+    def after(step: Pass, program: Program, seconds: float) -> None:
+        levels.catch(program)
+        clock.stage(step.stage)
+        if request.save_temps is not None:
+            path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
+            path.write_text(format_program(program), encoding="utf-8")
+
+    return Hooks(verify_program, after, request.stop_after)
+
+
+def _run_pipeline(
+    model: SourceModel, backend: Backend, target: Target, inputs: Array, request: CompileRequest, clock: _Clock,
+    sink: DiagnosticSink, progress: Progress,
+) -> tuple[Program, _Levels, str]:
+    """All passes; the program, the levels on the way, and the pipeline's text."""
+    oracle = CalibrationOracle(model.graph, inputs, from_data=request.calib is not None)
+    context = Context(target, sink, oracle, request.seed, progress)
+    pipeline = backend.pipeline(target, request.options)
+    levels = _Levels(graph=model.graph)
+    program = pipeline.run(model.graph, context, _hooks(request, levels, clock))
+    return program, levels, pipeline.text
+
+
+def _manifest(
+    model: SourceModel, target: Target, routed: Routed, data: Data | None, inputs: Array, request: CompileRequest,
+    pipeline: str, microcode: tuple[str, ...],
+) -> Mapping[str, object]:
+    options = request.options
+    preprocessing = Preprocessing.parse(request.preprocess or "")
+    return {
+        "nmc": __version__,
+        "target": {"name": target.name, "family": target.family, "hash": target.hash},
+        "pipeline": pipeline,
+        "options": {
+            "coding": options.coding,
+            "timesteps": routed.network.timesteps,
+            "reset": str(options.reset or target.neurons.resets[0]),
+            "host_input": options.host_input,
+            "weight_bits": options.weight_bits,
+            "partitioner": options.partitioner,
+            "placer": options.placer,
+            "optimise": options.optimise,
+            "effort": options.effort,
+            "chips": options.chips,
+            "settings": dict(options.settings),
+        },
+        "preprocessing": preprocessing.to_dict(),
+        "seed": request.seed,
+        "calibration": {
+            "kind": "data" if data is not None else "random",
+            "samples": min(len(inputs), len(inputs)),
+            "hash": data.hash if data is not None else "",
+            "assured": data is not None and data.kind != "random",
+        },
+        "source": {"name": model.name, "sha256": model.sha256},
+        "timesteps": routed.network.timesteps,
+        "coding": options.coding,
+        "microcode": list(microcode),
+        "assumptions": list(target.assumptions),
+    }
+
+
+def _microcode(target: Target, network: Network) -> tuple[str, ...]:
+    """What the network uses that the target does only with neuron microcode, in words."""
+    used = {str(getattr(p.neuron, "reset", "")) for p in network.populations}
+    return tuple(
+        f"neurons with {name}ive reset need neuron microcode on {target.name} (no stock Lava neuron has it)"
+        if name == "subtract"
+        else f"{name} needs neuron microcode on {target.name}"
+        for name in target.neurons.microcode
+        if name in used
+    )
+
+
+def _accuracy(artifact: Artifact, data: Data | None, request: CompileRequest, progress: Progress) -> Evaluation | None:
+    """Accuracy by stage on labelled calibration data; labels are used here and nowhere else."""
+    if data is None or data.y is None:
+        return None
+    first = replace(data, x=data.x[:ACCURACY_SAMPLES], y=data.y[:ACCURACY_SAMPLES])
+    return evaluate(artifact, first, progress=progress)
+
+
+def _verify_fully(artifact: Artifact, inputs: Array, sink: DiagnosticSink) -> None:
+    """Every layer against ONNX Runtime.
+
+    Raises:
+        NmcError: a layer is outside its bound (exit 5).
+    """
+    result = verify(artifact, inputs[:VERIFY_SAMPLES], device=None)
+    bad = result.first_bad_layer
+    if bad is not None:
+        layer = next(entry for entry in result.layers if entry.name == bad)
+        raise NmcError.single(
+            "layer-out-of-bound",
+            f"{bad}: rms error {layer.rmse:.4g} against ONNX Runtime, bound {layer.bound:.4g}",
+            ExitCode.GATE,
+            origin=artifact.network.by_name[bad].origin if bad in artifact.network.by_name else None,
+            help="calibrate with data in the range of use (--calib), or raise -T",
+        )
+    sink.note("layers-verified", f"all {len(result.layers)} layers are within their bounds of ONNX Runtime")
+
+
+def compile_file(model: Path, request: CompileRequest, progress: Progress = lambda text, fraction: None) -> Compiled:
+    """Compile an ONNX file.
+
+    Args:
+        model: path of the file.
+        request: what to make of it.
+        progress: called with (what is being done, fraction done).
+
+    Raises:
+        NmcError: bad input, a network or option that the target does not have (2, 3), a network
+            that does not fit (4), or a failed proof (5, 70).
+    """
+    clock, sink = _Clock(progress), DiagnosticSink()
+    backend, target = find_target(request.target)
+    source = read_model(model)
+    data, inputs = _calibration(source, request, sink)
+    prove_import(source, inputs)
+    clock.stage("import")
+    if request.save_temps is not None:
+        request.save_temps.mkdir(parents=True, exist_ok=True)
+    program, levels, text = _run_pipeline(source, backend, target, inputs, request, clock, sink, progress)
+    if not isinstance(program, Routed) or levels.graph is None or levels.spiking is None:
+        return Compiled(None, program, tuple(clock.seconds.items()), tuple(sink.items))
+    prove_simplified(source.graph, levels.graph, inputs)
+    prove_mapping(program, inputs)
+    clock.stage("prove")
+    events = measure_events(program, target, inputs)
+    clock.stage("estimate")
+    payload: Payload = backend.emit(program, target, request.options)
+    clock.stage("emit")
+    microcode = _microcode(target, program.network)
+    manifest = _manifest(source, target, program, data, inputs, request, text, microcode)
+    report = compile_report(source.graph, program, target, events, tuple(sink.items))
+    artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload)
+    if request.verify == "full":
+        _verify_fully(artifact, inputs, sink)
+        clock.stage("verify")
+    accuracy = _accuracy(artifact, data, request, progress)
+    if accuracy is not None:
+        clock.stage("evaluate")
+    return Compiled(artifact, program, tuple(clock.seconds.items()), tuple(sink.items), accuracy)

@@ -1,0 +1,95 @@
+"""Every lowering proves itself with a number; a failed proof stops the compile."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmc.compiler.frontends.onnx import SourceModel
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import LayerGraph
+from nmc.ir.mapping import Routed
+from nmc.ir.reference import encode
+from nmc.kernels.graph import execute_graph
+from nmc.kernels.layerwise import execute_network
+from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.simulator import simulate
+
+SAMPLES = 4
+"""Samples per proof: a wrong rewrite shows on the first."""
+
+TOLERANCE = 1e-5
+"""Relative to the largest output; ONNX Runtime computes in float32 (its own spread is 1.7e-6)."""
+
+
+def _relative_error(got: Array, wanted: Array) -> float:
+    scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-6)
+    return float(np.abs(got - wanted).max(initial=0.0)) / scale
+
+
+def _first_difference(model: SourceModel, x: Array) -> str:
+    """The first layer whose value differs from ONNX Runtime's."""
+    layers = [layer for layer in model.graph.layers if layer.inputs]
+    values = execute_graph(model.graph, x, [layer.name for layer in layers])
+    tensors = OnnxOracle(model.onnx).tensors(x, [layer.origin.output for layer in layers])
+    for layer in layers:
+        tensor = tensors.get(layer.origin.output)
+        if tensor is not None and _relative_error(values[layer.name], tensor.reshape(values[layer.name].shape)) > TOLERANCE:
+            return str(layer.origin)
+    return "the output"
+
+
+def prove_import(model: SourceModel, inputs: Array) -> None:
+    """The graph as read computes what ONNX Runtime computes.
+
+    Raises:
+        NmcError: it does not; the first layer that differs is named.
+    """
+    x = inputs[:SAMPLES]
+    wanted = OnnxOracle(model.onnx).run(x)
+    got = execute_graph(model.graph, x, [model.graph.output])[model.graph.output]
+    error = _relative_error(got.reshape(wanted.shape), wanted)
+    if not error <= TOLERANCE:
+        raise NmcError.single(
+            "import-differs",
+            f"the imported network differs from ONNX Runtime by {error:.2g} (limit {TOLERANCE:g}), "
+            f"first at {_first_difference(model, x)}",
+            ExitCode.INTERNAL,
+        )
+
+
+def prove_simplified(before: LayerGraph, after: LayerGraph, inputs: Array) -> None:
+    """Simplification changed nothing but rounding.
+
+    Raises:
+        NmcError: it did.
+    """
+    x = inputs[:SAMPLES]
+    wanted = execute_graph(before, x, [before.output])[before.output]
+    got = execute_graph(after, x, [after.output])[after.output]
+    error = _relative_error(got, wanted)
+    if not error <= TOLERANCE:
+        raise NmcError.single(
+            "simplify-differs",
+            f"the simplified network differs by {error:.2g} (limit {TOLERANCE:g})",
+            ExitCode.INTERNAL,
+        )
+
+
+def prove_mapping(routed: Routed, inputs: Array) -> None:
+    """The mapped program gives the integers of the network it was made from.
+
+    Raises:
+        NmcError: it does not.
+    """
+    network = routed.network
+    samples = encode(network, inputs[:SAMPLES])
+    wanted = execute_network(network, samples)
+    got = simulate(routed, samples)
+    if not np.array_equal(wanted.readout, got.readout):
+        different = int(np.count_nonzero(wanted.readout != got.readout))
+        raise NmcError.single(
+            "mapping-differs",
+            f"the mapped program differs from the network in {different} of {wanted.readout.size} read-outs",
+            ExitCode.INTERNAL,
+        )
