@@ -1,0 +1,263 @@
+"""From the nodes of a normalised model to layers, every problem collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from nmc.compiler.frontends.onnx.fold import BATCHES, FOLDABLE, FoldError, Known, fold, known
+from nmc.compiler.frontends.onnx.node import Node, Refusal
+from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
+from nmc.compiler.frontends.onnx.text import escaped
+from nmc.ir.connectivity import Array, Shape
+from nmc.ir.diagnostic import DiagnosticSink
+from nmc.ir.layers import Identity, Input, Layer, LayerGraph, Op, Softmax
+from nmc.ir.origin import Origin
+
+Importer = Callable[[Node, "GraphBuilder"], None]
+"""Adds the layers of one node to a builder, or raises `Refusal`."""
+
+
+@dataclass
+class Patch:
+    """What the model that ONNX Runtime runs needs at one node, to be free in its batch.
+
+    Attributes:
+        inputs: input position -> constant that replaces the tensor there.
+        expanded: input position -> constant without batch axis, repeated for each sample.
+        axis: a new value of the attribute ``axis``.
+    """
+
+    inputs: dict[int, Array] = field(default_factory=dict)
+    expanded: dict[int, Array] = field(default_factory=dict)
+    axis: int | None = None
+
+
+class GraphBuilder:
+    """Layers under construction.
+
+    Attributes:
+        model: normalised; not changed.
+        opset: of the model.
+        batch: the batch size that the file had fixed, or None.
+        sink: takes the problems.
+        layers: so far, in the order of the nodes.
+        values: tensor -> name of the layer with its value.
+        known: tensors that do not depend on the data.
+        patches: by node index.
+        folded: indices of the nodes whose results are known.
+    """
+
+    def __init__(self, model: onnx.ModelProto, batch: int | None, sink: DiagnosticSink) -> None:
+        self.model = model
+        self.opset = opset_of(model)
+        self.batch = batch
+        self.sink = sink
+        self.layers: list[Layer] = []
+        self.values: dict[str, str] = {}
+        self.known: dict[str, Known] = {t.name: known(numpy_helper.to_array(t)) for t in model.graph.initializer}
+        self.patches: dict[int, Patch] = {}
+        self.folded: set[int] = set()
+        self._names = {node.name for node in model.graph.node}
+        self._shapes: dict[str, Shape] = {}
+        self._used = {name for node in model.graph.node for name in node.input}
+        self._used.update(value.name for value in model.graph.output)
+
+    # --- what importers ask ---------------------------------------------------------------
+
+    def shape(self, tensor: str) -> Shape:
+        """Shape of an activation without the batch axis."""
+        return self._shapes[self.values[tensor]]
+
+    def constant(self, tensor: str, what: str) -> Array:
+        """The value of a constant input.
+
+        Raises:
+            Refusal: it is computed from the network's input, or depends on the batch size.
+        """
+        value = self.known.get(tensor)
+        if value is None:
+            raise Refusal(
+                "operator-unsupported",
+                f"{what} is computed by the network",
+                "use a constant there; train it into the model or export with constant folding",
+            )
+        if not value.constant:
+            raise Refusal("operator-unsupported", f"{what} depends on the batch size", "export with a fixed batch of 1")
+        return value.value
+
+    def axes(self, tensor: str, what: str) -> tuple[int, ...]:
+        """A constant input that is a list of integers."""
+        value = self.constant(tensor, what)
+        if value.dtype.kind not in "iu" or value.ndim > 1:
+            raise Refusal("model-invalid", f"{what} is no list of integers")
+        return tuple(int(v) for v in value.reshape(-1))
+
+    def activation(self, node: Node, position: int) -> Shape:
+        """Shape of an input that must be an activation.
+
+        Raises:
+            Refusal: it is a constant.
+        """
+        tensor = node.input(position)
+        if tensor not in self.values:
+            raise Refusal(
+                "operator-unsupported",
+                f"input {position} is a constant, the data comes in elsewhere",
+                "exchange the operands or fold the node before the export",
+            )
+        return self.shape(tensor)
+
+    def is_used(self, tensor: str) -> bool:
+        """Whether a node or the output reads a tensor."""
+        return tensor in self._used
+
+    # --- what importers do ----------------------------------------------------------------
+
+    def add(self, node: Node, op: Op, inputs: tuple[str, ...], shape: Shape) -> None:
+        """The layer whose value is the node's first output; ``inputs`` are tensors."""
+        if not all(n > 0 for n in shape) or not shape:
+            raise Refusal("shape-invalid", f"its output has the shape {list(shape)} behind the batch")
+        self._append(Layer(node.name, op, tuple(self.values[t] for t in inputs), shape, node.origin))
+        self.values[node.proto.output[0]] = node.name
+
+    def add_inner(self, node: Node, suffix: str, op: Op, inputs: tuple[str, ...], shape: Shape) -> str:
+        """A layer on the way, whose value is no tensor of the file; a tensor name for it."""
+        name = self._unique(f"{node.name}/{suffix}")
+        self._append(
+            Layer(name, op, tuple(self.values[t] for t in inputs), shape, Origin(node.name, node.origin.op, ""))
+        )
+        self.values[f"\0{name}"] = name
+        return f"\0{name}"
+
+    def patch(self, node: Node) -> Patch:
+        """The patch of a node, to be filled."""
+        return self.patches.setdefault(node.index, Patch())
+
+    def _append(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self._shapes[layer.name] = layer.shape
+
+    def _unique(self, wanted: str) -> str:
+        name, copies = wanted, 0
+        while name in self._names:
+            copies += 1
+            name = f"{wanted}_{copies}"
+        self._names.add(name)
+        return name
+
+    # --- the walk -------------------------------------------------------------------------
+
+    def build(self, importers: Mapping[str, Importer]) -> LayerGraph | None:
+        """Walk over all nodes.
+
+        Args:
+            importers: by operator type; nodes of other types have been reported before.
+
+        Returns:
+            The graph, or None where the sink has errors.
+        """
+        value = self.model.graph.input[0]
+        name = self._unique(escaped(value.name) or "input")
+        self._append(Layer(name, Input(), (), input_shape(self.model), Origin(name, "Input", value.name)))
+        self.values[value.name] = name
+        inferred: Mapping[str, Shape] | None = None
+        for index, proto in enumerate(self.model.graph.node):
+            node = Node(proto, index)
+            try:
+                if self._fold(node) or self._depends_on_lost(node):
+                    continue
+                if proto.domain in ("", "ai.onnx") and proto.op_type in importers:
+                    importers[proto.op_type](node, self)
+                    continue
+            except Refusal as refusal:
+                self.sink.error(refusal.slug, refusal.message, origin=node.origin, help=refusal.help)
+            if inferred is None:
+                inferred = inferred_shapes(self.model)
+            self._stand_in(node, inferred)
+        return self._finish()
+
+    def _fold(self, node: Node) -> bool:
+        """Fold the node if no input depends on the data."""
+        proto = node.proto
+        if proto.op_type not in FOLDABLE or proto.domain not in ("", "ai.onnx"):
+            return False
+        names = [name for name in proto.input if name]
+        if proto.op_type == "Shape" and names[0] in self.values:
+            shape = self.shape(names[0])
+            axes = slice(node.integer("start", 0), node.integer("end", len(shape) + 1))
+            both = [np.asarray((batch, *shape)[axes], dtype=np.int64) for batch in BATCHES]
+            self.known[proto.output[0]] = Known((both[0], both[1]))
+        elif all(name in self.known for name in names):
+            try:
+                self.known.update(fold(proto, {name: self.known[name] for name in names}, self.opset))
+            except FoldError as error:
+                raise Refusal("constant-not-folded", f"the constant cannot be computed: {error}") from error
+        else:
+            return False
+        self.folded.add(node.index)
+        return True
+
+    def _depends_on_lost(self, node: Node) -> bool:
+        """Whether an input comes from a refused node of unknown shape: nothing to say then."""
+        return any(name and name not in self.values and name not in self.known for name in node.proto.input)
+
+    def _stand_in(self, node: Node, inferred: Mapping[str, Shape]) -> None:
+        """Let the walk go on behind a refused node, with the shapes that ONNX infers."""
+        sources = [name for name in node.proto.input if name in self.values]
+        for output in node.proto.output:
+            if output in inferred and sources:
+                self.values[output] = self._unique(f"{node.name}/refused")
+                self._append(
+                    Layer(self.values[output], Identity(), (self.values[sources[0]],), inferred[output], node.origin)
+                )
+
+    def _finish(self) -> LayerGraph | None:
+        output = self.model.graph.output[0].name
+        if self.sink.errors:
+            return None
+        if output not in self.values:
+            self.sink.error(
+                "model-ends",
+                f"the output '{escaped(output)}' does not depend on the input",
+                help="compile a network whose output is computed from its input",
+            )
+            return None
+        graph = LayerGraph(escaped(self.model.graph.name) or "model", tuple(self.layers), self.values[output])
+        check_tail(graph, self.sink)
+        return None if self.sink.errors else graph
+
+
+def check_tail(graph: LayerGraph, sink: DiagnosticSink) -> None:
+    """A softmax is the last thing that a network computes."""
+    for layer in graph.layers:
+        if not isinstance(layer.op, Softmax):
+            continue
+        end = layer
+        while end.name != graph.output and [type(graph.by_name[n].op) for n in graph.users[end.name]] == [Identity]:
+            end = graph.by_name[graph.users[end.name][0]]
+        if end.name != graph.output or graph.users[end.name]:
+            sink.error(
+                "operator-unsupported",
+                "a softmax is supported at the end of a network only, where the host computes it",
+                origin=layer.origin,
+                help="remove the attention or gating block, or end the model before it",
+            )
+
+
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """Shapes without batch that ONNX infers, where all of it is fixed."""
+    shapes: dict[str, Shape] = {}
+    try:
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+    except (RuntimeError, ValueError):
+        return shapes
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) >= 2 and all(d.dim_value > 0 for d in dims[1:]):
+            shapes[value.name] = tuple(d.dim_value for d in dims[1:])
+    return shapes

@@ -1,0 +1,237 @@
+"""Importers of the operators that carry weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmc.compiler.frontends.onnx.importer import GraphBuilder
+from nmc.compiler.frontends.onnx.node import Node, Refusal
+from nmc.compiler.frontends.onnx.window import resolve_pads
+from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Skip, size, sparse_from_synapses
+from nmc.ir.layers import Add, BatchNorm, Identity, Linear
+
+_MOVE_BATCH = "keep the batch on axis 0 and put the weights second"
+
+
+def real(array: Array, what: str) -> Array:
+    """A weight in float64.
+
+    Raises:
+        Refusal: it is no floating-point tensor, or holds numbers that are not finite.
+    """
+    if array.dtype.kind != "f":
+        raise Refusal(
+            "operator-unsupported", f"{what} is {array.dtype}, not a floating-point tensor", "export the float model"
+        )
+    if not np.all(np.isfinite(array)):
+        raise Refusal("model-weights-not-finite", f"{what} holds NaN or infinite numbers", "export a good checkpoint")
+    return array.astype(np.float64)
+
+
+def import_conv(node: Node, graph: GraphBuilder) -> None:
+    """2-D, constant kernel; groups, strides, dilations, any padding, auto_pad."""
+    shape = graph.activation(node, 0)
+    if len(shape) != 3:
+        raise Refusal(
+            "operator-unsupported",
+            f"a convolution over {len(shape) - 1} spatial axes, only 2 are supported",
+            "express it as a 2-D convolution, e.g. with kernels (1, k) on an input (C, 1, L)",
+        )
+    weight = real(graph.constant(node.input(1), "the kernel"), "the kernel")
+    groups = node.integer("group", 1)
+    if weight.ndim != 4 or min(weight.shape) < 1:
+        raise Refusal("shape-invalid", f"the kernel has the shape {list(weight.shape)}, it must have 4 axes")
+    if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != shape[0]:
+        raise Refusal(
+            "shape-invalid",
+            f"a kernel {list(weight.shape)} with {groups} groups does not fit an input of {shape[0]} channels",
+        )
+    kernel = (weight.shape[2], weight.shape[3])
+    if node.integers("kernel_shape", kernel) != kernel:
+        raise Refusal(
+            "shape-invalid",
+            f"kernel_shape {list(node.integers('kernel_shape', kernel))} contradicts the kernel {list(weight.shape)}",
+        )
+    window = resolve_pads(node, shape, kernel)
+    bias = np.zeros(weight.shape[0])
+    if node.input(2):
+        bias = real(graph.constant(node.input(2), "the bias"), "the bias")
+        if bias.shape != (weight.shape[0],):
+            raise Refusal("shape-invalid", f"a bias {list(bias.shape)} does not fit {weight.shape[0]} channels")
+    connectivity = Conv2d(weight, shape, window.stride, window.pads, window.dilation, groups)
+    graph.add(node, Linear(connectivity, bias), (node.input(0),), connectivity.out_shape)
+
+
+def import_gemm(node: Node, graph: GraphBuilder) -> None:
+    """Data times constant; transB, alpha, beta; the bias a constant without batch."""
+    shape = graph.activation(node, 0)
+    if len(shape) != 1:
+        raise Refusal("shape-invalid", f"its input has {len(shape) + 1} axes, it must have 2", "flatten it first")
+    if node.integer("transA", 0):
+        raise Refusal("operator-unsupported", "transA moves the batch away from axis 0", _MOVE_BATCH)
+    weight = real(graph.constant(node.input(1), "the weight"), "the weight")
+    if weight.ndim != 2:
+        raise Refusal("shape-invalid", f"the weight has the shape {list(weight.shape)}, it must have 2 axes")
+    weight = (weight if node.integer("transB", 0) else weight.T) * node.number("alpha", 1.0)
+    if weight.shape[1] != shape[0]:
+        raise Refusal("shape-invalid", f"a weight for {weight.shape[1]} inputs does not fit {shape[0]} features")
+    out = weight.shape[:1]
+    bias = np.zeros(out)
+    if node.input(2):
+        added = real(graph.constant(node.input(2), "the bias"), "the bias")
+        if added.ndim > 2 or added.shape[-1:] not in ((), (1,), out) or (added.ndim == 2 and added.shape[0] != 1):
+            raise Refusal("shape-invalid", f"a bias {list(added.shape)} does not fit {out[0]} outputs")
+        bias = np.broadcast_to(added.reshape(-1), out) * node.number("beta", 1.0)
+    dense = Dense(np.ascontiguousarray(weight), shape, out)
+    graph.add(node, Linear(dense, np.array(bias)), (node.input(0),), out)
+
+
+def import_matmul(node: Node, graph: GraphBuilder) -> None:
+    """Data times a constant matrix, over the last axis."""
+    shape = graph.activation(node, 0)
+    weight = real(graph.constant(node.input(1), "the second factor"), "the second factor")
+    if weight.ndim != 2 or weight.shape[0] != shape[-1]:
+        raise Refusal(
+            "shape-invalid",
+            f"a factor {list(weight.shape)} does not fit {shape[-1]} features; it must be a matrix with as many rows",
+        )
+    out = (*shape[:-1], weight.shape[1])
+    if len(shape) == 1:
+        connectivity = Dense(np.ascontiguousarray(weight.T), shape, out)
+        graph.add(node, Linear(connectivity, np.zeros(out[0])), (node.input(0),), out)
+        return
+    rows, columns = (a.reshape(-1) for a in np.meshgrid(*(np.arange(n) for n in weight.shape), indexing="ij"))
+    block = np.arange(size(shape[:-1]))[:, None]
+    sparse = sparse_from_synapses(
+        (block * weight.shape[1] + columns).reshape(-1),
+        (block * weight.shape[0] + rows).reshape(-1),
+        np.broadcast_to(weight.reshape(-1), (len(block), weight.size)).reshape(-1),
+        shape,
+        out,
+    )
+    graph.add(node, Linear(sparse, np.zeros(out[0])), (node.input(0),), out)
+
+
+def import_batch_normalization(node: Node, graph: GraphBuilder) -> None:
+    """At inference: running statistics as constants."""
+    shape = graph.activation(node, 0)
+    if node.integer("training_mode", 0) or any(graph.is_used(name) for name in node.proto.output[1:] if name):
+        raise Refusal(
+            "operator-unsupported", "it normalises with the statistics of the batch", "export in evaluation mode"
+        )
+    names = ("scale", "bias", "mean", "variance")
+    gamma, beta, mean, variance = (
+        real(graph.constant(node.input(i + 1), f"the {name}"), f"the {name}") for i, name in enumerate(names)
+    )
+    for name, array in zip(names, (gamma, beta, mean, variance), strict=True):
+        if array.shape != shape[:1]:
+            raise Refusal("shape-invalid", f"the {name} {list(array.shape)} does not fit {shape[0]} channels")
+    floor = variance + node.number("epsilon", 1e-5)
+    if np.any(floor <= 0):
+        raise Refusal("model-invalid", f"a variance plus epsilon is {floor.min():g}, it must be positive")
+    scale = gamma / np.sqrt(floor)
+    graph.add(node, BatchNorm(scale, beta - mean * scale), (node.input(0),), shape)
+
+
+def import_add(node: Node, graph: GraphBuilder) -> None:
+    """Two activations of one shape, or an activation and a constant."""
+    _sum(node, graph, 1.0)
+
+
+def import_sum(node: Node, graph: GraphBuilder) -> None:
+    """Two or more activations of one shape, or one with constants."""
+    _sum(node, graph, 1.0)
+
+
+def import_sub(node: Node, graph: GraphBuilder) -> None:
+    """An activation and a constant, in either order."""
+    first, second = node.input(0), node.input(1)
+    if first in graph.values and second in graph.values:
+        raise Refusal(
+            "operator-unsupported",
+            "the difference of two activations",
+            "negate the weights of the layer before and use Add",
+        )
+    _sum(node, graph, -1.0)
+
+
+def _sum(node: Node, graph: GraphBuilder, sign: float) -> None:
+    """Sum of the first input and ``sign`` times the others."""
+    names = list(node.proto.input)
+    data = [name for name in names if name in graph.values]
+    if not data:
+        raise Refusal("operator-unsupported", "it has no activation to read")
+    shape = graph.shape(data[0])
+    other = next((s for s in map(graph.shape, data) if s != shape), None)
+    if other is not None:
+        raise Refusal(
+            "operator-unsupported",
+            f"the inputs have the shapes {list(shape)} and {list(other)}; activations are not broadcast",
+            "bring both to one shape",
+        )
+    constants = [
+        (1.0 if position == 0 else sign) * _fitted(graph, name, shape)
+        for position, name in enumerate(names)
+        if name not in graph.values
+    ]
+    if not constants:
+        if len(data) == 1:
+            graph.add(node, Identity(), (data[0],), shape)
+        else:
+            graph.add(node, Add(), tuple(data), shape)
+        return
+    source = graph.add_inner(node, "sum", Add(), tuple(data), shape) if len(data) > 1 else data[0]
+    scale = 1.0 if names[0] == data[0] else sign
+    _affine(node, graph, source, np.full(shape, scale), np.sum(constants, axis=0))
+
+
+def import_mul(node: Node, graph: GraphBuilder) -> None:
+    """An activation times a constant."""
+    data, constant = _one_activation(node, graph, "the product of two activations")
+    shape = graph.shape(data)
+    _affine(node, graph, data, _fitted(graph, constant, shape), np.zeros(shape))
+
+
+def import_div(node: Node, graph: GraphBuilder) -> None:
+    """An activation divided by a constant."""
+    shape = graph.activation(node, 0)
+    divisor = _fitted(graph, node.input(1), shape)
+    if np.any(divisor == 0):
+        raise Refusal("model-invalid", "it divides by zero")
+    _affine(node, graph, node.input(0), 1.0 / divisor, np.zeros(shape))
+
+
+def _one_activation(node: Node, graph: GraphBuilder, otherwise: str) -> tuple[str, str]:
+    first, second = node.input(0), node.input(1)
+    if first in graph.values and second in graph.values:
+        raise Refusal("operator-unsupported", otherwise, "neurons add and cannot multiply; remove the gating block")
+    return (first, second) if first in graph.values else (second, first)
+
+
+def _fitted(graph: GraphBuilder, tensor: str, shape: Shape) -> Array:
+    """A constant operand, broadcast to the shape of the activation."""
+    array = real(graph.constant(tensor, f"operand '{tensor}'"), "the operand")
+    if array.ndim > len(shape) and array.shape[0] == 1:
+        array = array.reshape(array.shape[1:])
+    try:
+        return np.array(np.broadcast_to(array, shape))
+    except ValueError:
+        raise Refusal(
+            "operator-unsupported", f"a constant {list(array.shape)} does not fit an activation {list(shape)}"
+        ) from None
+
+
+def _affine(node: Node, graph: GraphBuilder, source: str, scale: Array, shift: Array) -> None:
+    """``scale * x + shift`` element by element, as the simplest layer that says it."""
+    shape = scale.shape
+    rows = [array.reshape(shape[0], -1) for array in (scale, shift)]
+    even = [bool(np.all(row == row[:, :1])) for row in rows]
+    if all(even):
+        graph.add(node, BatchNorm(rows[0][:, 0].copy(), rows[1][:, 0].copy()), (source,), shape)
+        return
+    if even[0]:
+        graph.add(node, Linear(Skip(rows[0][:, 0].copy(), shape), shift), (source,), shape)
+        return
+    index = np.arange(size(shape))
+    sparse = sparse_from_synapses(index, index, scale.reshape(-1), shape, shape)
+    graph.add(node, Linear(sparse, shift), (source,), shape)

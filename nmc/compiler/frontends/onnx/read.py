@@ -1,0 +1,225 @@
+"""`read_model` and `check_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from nmc.compiler.frontends.onnx.fold import BATCHES, silent_session
+from nmc.compiler.frontends.onnx.gate import check_tensors, inline_external_data, parse, read_file
+from nmc.compiler.frontends.onnx.importer import GraphBuilder, Patch
+from nmc.compiler.frontends.onnx.normalise import BATCH, free_batch, raise_opset, to_float32
+from nmc.compiler.frontends.onnx.registry import importers, uses
+from nmc.compiler.frontends.onnx.source import ModelCheck, OperatorUse, SourceModel
+from nmc.compiler.frontends.onnx.structure import (
+    check_ends,
+    check_with_onnx,
+    name_nodes,
+    origin_of,
+    sort_nodes,
+    strip_initialisers,
+)
+from nmc.compiler.frontends.onnx.text import escaped
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.layers import LayerGraph
+from nmc.ir.origin import Origin
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """How far a file was understood."""
+
+    operators: tuple[OperatorUse, ...]
+    sha256: str
+    graph: LayerGraph | None = None
+    onnx: bytes = b""
+
+
+def read_model(path: Path) -> SourceModel:
+    """Read an ONNX file.
+
+    Args:
+        path: of the file; external data lies in its folder.
+
+    Raises:
+        NmcError: exit USAGE if the path cannot be read, MODEL with every problem if the
+            file is no model that can be compiled.
+    """
+    path = Path(path)
+    sink = DiagnosticSink()
+    reading = _read(path, sink)
+    sink.raise_errors(ExitCode.MODEL)
+    if reading.graph is None:
+        raise RuntimeError("a model without problems has a graph")
+    graph = replace(reading.graph, name=escaped(path.stem))
+    return SourceModel(graph.name, reading.onnx, graph, reading.operators, reading.sha256)
+
+
+def check_model(path: Path) -> ModelCheck:
+    """Every problem that `read_model` would find, without raising for those of the network.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        NmcError: exit USAGE if the path cannot be read, MODEL if the file is no ONNX model.
+    """
+    sink = DiagnosticSink()
+    reading = _read(Path(path), sink)
+    return ModelCheck(not sink.errors, reading.operators, tuple(sink.items))
+
+
+def _read(path: Path, sink: DiagnosticSink) -> _Reading:
+    model = parse(read_file(path), path.name)
+    name_nodes(model)
+    strip_initialisers(model)
+    digest = inline_external_data(model, path, sink)
+    check_ends(model, sink)
+    sort_nodes(model, sink)
+    check_tensors(model, sink)
+    operators = uses(model)
+    _refuse(model, operators, sink)
+    reading = _Reading(operators, digest)
+    # Problems of these kinds would only cause others further on.
+    followed = {"operator-unsupported", "model-weights-not-finite"}
+    if any(d.slug not in followed for d in sink.errors):
+        return reading
+    refused = any(use.status == "refused" for use in operators)
+    second_opinion = DiagnosticSink()
+    check_with_onnx(model, second_opinion)
+    if second_opinion.errors:
+        # Of a foreign domain the checker knows nothing; its operators have been refused by name.
+        if not any(":" in use.op for use in operators):
+            sink.items.extend(second_opinion.items)
+        return reading
+    to_float32(model)
+    attempt = DiagnosticSink()
+    raised = raise_opset(model, attempt)
+    if attempt.errors:
+        # A refused operator may be what the converter stumbles over; it has been reported.
+        if not refused:
+            sink.items.extend(attempt.items)
+        return reading
+    name_nodes(raised)
+    batch = free_batch(raised, sink)
+    if any(d.slug in ("input-shape", "shape-dynamic", "input-type") for d in sink.errors):
+        return reading
+    builder = GraphBuilder(raised, batch, sink)
+    graph = builder.build(importers())
+    if graph is None:
+        return reading
+    runnable = _runnable(raised, builder, graph)
+    _try(runnable, graph, sink)
+    return replace(reading, graph=graph, onnx=runnable.SerializeToString(deterministic=True))
+
+
+def _refuse(model: onnx.ModelProto, operators: tuple[OperatorUse, ...], sink: DiagnosticSink) -> None:
+    """One error per node of a refused operator."""
+    nodes = {node.name: node for node in model.graph.node}
+    for use in operators:
+        if use.status != "refused":
+            continue
+        for name in use.nodes:
+            origin: Origin = origin_of(nodes[name])
+            sink.error("operator-unsupported", f"operator {use.op} is not supported", origin=origin, help=use.note)
+
+
+def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) -> onnx.ModelProto:
+    """The model that ONNX Runtime runs: constants folded, any batch size, nothing unused."""
+    nodes: list[onnx.NodeProto] = []
+    stored: dict[str, Array] = {}
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    for index, proto in enumerate(model.graph.node):
+        if index in builder.folded:
+            continue
+        node = onnx.NodeProto()
+        node.CopyFrom(proto)
+        nodes.extend(_patched(node, builder.patches.get(index, Patch()), stored, names))
+    output = model.graph.output[0]
+    needed = {output.name}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    kept.reverse()
+    constants: Mapping[str, Array] = {
+        **{name: value.value for name, value in builder.known.items() if name in needed},
+        **{name: value for name, value in stored.items() if name in needed},
+    }
+    shape = graph.by_name[graph.output].shape
+    runnable = helper.make_model(
+        helper.make_graph(
+            kept,
+            graph.name,
+            [model.graph.input[0]],
+            [helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, [BATCH, *shape])],
+            [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
+        ),
+        opset_imports=[o for o in model.opset_import if o.domain in ("", "ai.onnx")],
+        ir_version=model.ir_version,
+        producer_name="nmc",
+    )
+    return runnable
+
+
+def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names: set[str]) -> list[onnx.NodeProto]:
+    """A node and the nodes before it that make it free in the batch size."""
+    before: list[onnx.NodeProto] = []
+    for position, array in patch.inputs.items():
+        node.input[position] = _fresh(f"{node.output[0]}_shape", names)
+        stored[node.input[position]] = array
+    for position, array in patch.expanded.items():
+        # Repeat the constant for each sample: Expand to (batch of the data, 1, ... 1).
+        data = next(name for i, name in enumerate(node.input) if i not in patch.expanded)
+        made = [
+            _fresh(f"{node.output[0]}_{what}{position}", names) for what in ("batch", "ones", "dims", "sample", "each")
+        ]
+        batch, ones, dims, sample, each = made
+        stored[ones] = np.ones(array.ndim, dtype=np.int64)
+        stored[sample] = array[None].astype(np.float32)
+        before += [
+            helper.make_node("Shape", [data], [batch], name=batch, start=0, end=1),
+            helper.make_node("Concat", [batch, ones], [dims], name=dims, axis=0),
+            helper.make_node("Expand", [sample, dims], [each], name=each),
+        ]
+        node.input[position] = each
+    if patch.axis is not None:
+        for attribute in node.attribute:
+            if attribute.name == "axis":
+                attribute.i = patch.axis
+    return [*before, node]
+
+
+def _fresh(wanted: str, names: set[str]) -> str:
+    name, copies = wanted, 0
+    while name in names:
+        copies += 1
+        name = f"{wanted}_{copies}"
+    names.add(name)
+    return name
+
+
+def _try(model: onnx.ModelProto, graph: LayerGraph, sink: DiagnosticSink) -> None:
+    """ONNX Runtime runs the model and agrees on the shape of its output."""
+    shape = (BATCHES[0], *graph.input.shape)
+    expected = (BATCHES[0], *graph.by_name[graph.output].shape)
+    try:
+        session = silent_session(model)
+        made = session.run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})[0].shape
+    except Exception as error:  # ONNX Runtime raises classes of its own
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        sink.error(
+            "model-not-runnable",
+            f"ONNX Runtime does not run the model: {escaped(reason)}",
+            help="export it with opset 17, and check that onnxruntime.InferenceSession loads it",
+        )
+        return
+    if tuple(made) != expected:
+        sink.error("model-not-runnable", f"ONNX Runtime makes an output {list(made)}, the layers make {list(expected)}")

@@ -1,0 +1,155 @@
+"""Which operators are supported: one table decides, and the operator table is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from nmc.compiler.frontends.onnx.fold import FOLDABLE
+from nmc.compiler.frontends.onnx.importer import Importer
+from nmc.compiler.frontends.onnx.operators_linear import (
+    import_add,
+    import_batch_normalization,
+    import_conv,
+    import_div,
+    import_gemm,
+    import_matmul,
+    import_mul,
+    import_sub,
+    import_sum,
+)
+from nmc.compiler.frontends.onnx.operators_pool import (
+    import_average_pool,
+    import_global_average_pool,
+    import_reduce_mean,
+)
+from nmc.compiler.frontends.onnx.operators_shape import (
+    import_concat,
+    import_dropout,
+    import_flatten,
+    import_identity,
+    import_pad,
+    import_relu,
+    import_reshape,
+    import_slice,
+    import_softmax,
+    import_squeeze,
+    import_transpose,
+    import_unsqueeze,
+)
+from nmc.compiler.frontends.onnx.source import OperatorSupport, OperatorUse
+from nmc.compiler.frontends.onnx.text import escaped
+
+NATIVE: Mapping[str, Importer] = {
+    "Conv": import_conv,
+    "Gemm": import_gemm,
+    "MatMul": import_matmul,
+    "Relu": import_relu,
+    "Add": import_add,
+    "Sum": import_sum,
+}
+"""Operators that become synapses and neurons."""
+
+REWRITE: Mapping[str, Importer] = {
+    "BatchNormalization": import_batch_normalization,
+    "AveragePool": import_average_pool,
+    "GlobalAveragePool": import_global_average_pool,
+    "ReduceMean": import_reduce_mean,
+    "Sub": import_sub,
+    "Mul": import_mul,
+    "Div": import_div,
+    "Flatten": import_flatten,
+    "Reshape": import_reshape,
+    "Squeeze": import_squeeze,
+    "Unsqueeze": import_unsqueeze,
+    "Transpose": import_transpose,
+    "Identity": import_identity,
+    "Dropout": import_dropout,
+    "Pad": import_pad,
+    "Slice": import_slice,
+    "Concat": import_concat,
+}
+"""Operators that the simplify stage expresses by the native ones."""
+
+HOST: Mapping[str, Importer] = {"Softmax": import_softmax}
+"""Operators that the host computes behind the network."""
+
+_POOL = "train with AveragePool or with a strided convolution instead"
+_RELU = "train with Relu instead"
+_FLOAT = "export the float model; the compiler quantizes by itself"
+_LOGITS = "end the model at the logits; argmax and softmax of them agree"
+_SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
+
+_WAYS_OUT: Mapping[str, str] = {
+    "MaxPool GlobalMaxPool LpPool": _POOL,
+    "Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Swish Erf": _RELU,
+    "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger": _FLOAT,
+    "LogSoftmax ArgMax TopK": _LOGITS,
+    "LSTM GRU RNN Attention Loop If Scan": _SEQUENCE,
+    "LRN LayerNormalization InstanceNormalization GroupNormalization": "train with BatchNormalization instead",
+    "ConvTranspose Resize Upsample DepthToSpace": "end the model before the up-sampling",
+}
+WAYS_OUT = {op: text for ops, text in _WAYS_OUT.items() for op in ops.split()}
+"""Refused operators that have a better answer than `NO_WAY_OUT`."""
+
+NO_WAY_OUT = "replace it by Conv, Gemm, Add and Relu, or end the model before it; `nmc ops` lists what is supported"
+
+FOLDED = "folded where it depends on constants and shapes only"
+
+
+def importers() -> dict[str, Importer]:
+    """All importers by operator type."""
+    return {**NATIVE, **REWRITE, **HOST}
+
+
+def support(op: str) -> OperatorSupport:
+    """What becomes of an operator of the standard domain that reads data."""
+    for status, table in (("native", NATIVE), ("rewrite", REWRITE), ("host", HOST)):
+        if op in table:
+            return OperatorSupport(op, status, " ".join((table[op].__doc__ or "").split()))
+    return OperatorSupport(op, "refused", WAYS_OUT.get(op, NO_WAY_OUT))
+
+
+def operator_table() -> tuple[OperatorSupport, ...]:
+    """Every operator that is supported or has a way out, by status and name."""
+    rows = [support(op) for op in {**importers(), **WAYS_OUT}]
+    read = {row.op for row in rows if row.status != "refused"}
+    folded = [OperatorSupport(op, "rewrite", FOLDED) for op in FOLDABLE - read]
+    order = ("native", "rewrite", "host", "refused")
+    refused = [row for row in rows if row.op not in FOLDABLE or row.status != "refused"]
+    return tuple(sorted([*refused, *folded], key=lambda row: (order.index(row.status), row.op)))
+
+
+def data_nodes(model: onnx.ModelProto) -> set[int]:
+    """Indices of the nodes that depend on the values of the input; ``Shape`` of them does not."""
+    reached = {value.name for value in model.graph.input}
+    found = set()
+    for index, node in enumerate(model.graph.node):
+        # A node with a body may read outer tensors that its inputs do not name.
+        has_body = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
+        if has_body or (node.op_type != "Shape" and any(name in reached for name in node.input)):
+            found.add(index)
+            reached.update(node.output)
+    return found
+
+
+def uses(model: onnx.ModelProto) -> tuple[OperatorUse, ...]:
+    """The operators of a model with sorted nodes, in order of first use."""
+    data = data_nodes(model)
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for index, node in enumerate(model.graph.node):
+        row = _support_of(node, index in data)
+        found.setdefault((row.op, row.status, row.note), []).append(node.name)
+    return tuple(OperatorUse(op, len(nodes), status, tuple(nodes), note) for (op, status, note), nodes in found.items())
+
+
+def _support_of(node: onnx.NodeProto, reads_data: bool) -> OperatorSupport:
+    op = escaped(node.op_type, 80)
+    if node.domain not in ("", "ai.onnx"):
+        name = f"{escaped(node.domain, 80)}:{op}"
+        note = "export with standard ONNX operators"
+        return OperatorSupport(name, "refused", _FLOAT if "quant" in op.lower() else note)
+    if not reads_data and op in FOLDABLE:
+        return OperatorSupport(op, "rewrite", FOLDED)
+    return support(op)

@@ -1,0 +1,73 @@
+"""What the reader hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nmc.ir.diagnostic import Diagnostic
+from nmc.ir.layers import LayerGraph
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorUse:
+    """One operator type of a model.
+
+    Attributes:
+        op: ONNX operator type, with its domain where that is not the standard one.
+        count: nodes of this type and status.
+        status: ``native`` (becomes synapses or neurons), ``rewrite`` (expressed by others or
+            folded), ``host`` (computed by the host) or ``refused``.
+        nodes: names of the nodes.
+        note: what becomes of it, or the way out.
+    """
+
+    op: str
+    count: int
+    status: str
+    nodes: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSupport:
+    """One row of the operator table; the fields are those of `OperatorUse`."""
+
+    op: str
+    status: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """The answer of `check_model`.
+
+    Attributes:
+        supported: whether `read_model` would succeed.
+        operators: in order of first use.
+        diagnostics: every problem of the model.
+    """
+
+    supported: bool
+    operators: tuple[OperatorUse, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceModel:
+    """A model that was read.
+
+    Attributes:
+        name: file stem.
+        onnx: the normalised model, serialised: float32, batch symbolic, opset >= 17, IR
+            version <= 10, node names unique, constants folded. ONNX Runtime runs it, and
+            the value of each layer equals its tensor ``layer.origin.output``.
+        graph: the same network as layers, before simplification.
+        operators: in order of first use, of the file as it was.
+        sha256: of the file (and of its external data, in order of the tensors), hex.
+    """
+
+    name: str
+    onnx: bytes
+    graph: LayerGraph
+    operators: tuple[OperatorUse, ...]
+    sha256: str
