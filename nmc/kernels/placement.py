@@ -27,7 +27,7 @@ def _cost_at(
     port: tuple[int, int],
 ) -> float:
     """Hop-weighted packets of one cluster if it sat on ``site`` and ``other`` on ``other_site``."""
-    total = pinned[cluster] * (abs(x[site] - port[0]) + abs(y[site] - port[1]))
+    total: float = pinned[cluster] * (abs(x[site] - port[0]) + abs(y[site] - port[1]))
     for k in range(starts[cluster], starts[cluster + 1]):
         partner = partners[k]
         there = other_site if partner == other else site_of[partner]

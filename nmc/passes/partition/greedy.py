@@ -215,6 +215,8 @@ def join_small(model: DemandModel, cores: Sequence[Core]) -> list[Core]:
     limits = model.target.core
     joined = list(cores)
     for core in sorted(cores, key=lambda c: c.neurons):
+        if not any(core is c for c in joined):
+            continue  # It has taken another cluster in already.
         others = [
             (sum(other.overlap(d) for d in core.demands), -number, other)
             for number, other in enumerate(joined)
