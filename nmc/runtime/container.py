@@ -112,17 +112,22 @@ def read_container(path: Path) -> dict[str, bytes]:
             compressed, encrypted, oversized, repeated or unsafe members, a wrong checksum.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would make open wait
+            raise OSError("it is not a regular file")
+        if status.st_size > SIZE_MAX:
+            raise corrupt(path, f"has {status.st_size} bytes, the limit is {SIZE_MAX}")
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError("it is not a regular file")
-            if status.st_size > SIZE_MAX:
-                raise corrupt(path, f"has {status.st_size} bytes, the limit is {SIZE_MAX}")
             try:
                 with zipfile.ZipFile(file) as archive:
                     return _members(path, archive, status.st_size)
             except (zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
                 raise corrupt(path, f"is not a whole artifact: {error}") from error
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # A damaged directory made zipfile seek to before the file's beginning.
+                raise corrupt(path, "is not a whole artifact: its directory points outside") from error
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise NmcError.single("path-not-readable", f"cannot read '{path}': {reason}", ExitCode.USAGE) from error
