@@ -29,6 +29,12 @@ UNIT = 64
 SUM_LIMIT = STATE_LIMIT // UNIT - 1
 """|a| must stay below 2^17, or u would wrap."""
 
+SKIP_LEVELS = 128
+"""The smallest weight of a skip, in units: rounding to even numbers then costs under 1 %."""
+
+SKIP_SHIFT_MAX = 6
+"""Finer units than 1/64 of the weights' own gain nothing: the potential has 6 fractional bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
@@ -124,7 +130,8 @@ class _Fit:
     def solve(self) -> tuple[_Scaled, Neuron]:
         """The finest units in which weights, sums, threshold and bias all fit."""
         neuron = self.population.neuron
-        unit, shift = self._first_unit(), 0
+        unit = self._first_unit()
+        shift = -self._finer_by(unit)
         for _ in range(64):
             scaled = self._scale(unit * 2.0**shift, shift)
             steps = self.timesteps if isinstance(neuron, IdealIntegrator) else 1
@@ -159,6 +166,18 @@ class _Fit:
             if profiles is not None:
                 unit = _shared_thresholds(unit, threshold, profiles)
         return unit
+
+    def _finer_by(self, unit: Array) -> int:
+        """Left shift of the main sums, so that the weight of every skip is large enough to round well.
+
+        A skip has one weight per channel; if it were 20 units, rounding to even numbers would
+        change its gain by up to 5 %.
+        """
+        ratios = [largest_by_channel(p.connectivity) / unit for p in self.incoming if p not in self._main()]
+        smallest = min((float(r[r > 0].min()) for r in ratios if (r > 0).any()), default=float(SKIP_LEVELS))
+        limit = self.target.weights.exponent_max
+        wanted = max(int(np.ceil(np.log2(SKIP_LEVELS / smallest))), 0)
+        return min(wanted, SKIP_SHIFT_MAX if limit is None else min(limit, SKIP_SHIFT_MAX))
 
     def _by_channel(self, values: Array) -> Array:
         """Largest magnitude of a neuron parameter in each channel."""
