@@ -1,0 +1,136 @@
+"""ONNX Runtime as the judge: one thread, no optimisations, so that equal inputs give equal outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from nmc.ir.connectivity import Array, Shape
+from nmc.ir.diagnostic import ExitCode, NmcError
+
+BATCH = 32
+"""Samples per call where the batch axis is free."""
+
+VALUES_MAX = 1 << 27
+"""Values of one batch of intermediate tensors (512 MiB of float32) that `tensors` aims at."""
+
+
+class OnnxOracle:
+    """An ONNX model with one input and one output, run by ONNX Runtime on the CPU.
+
+    Args:
+        onnx_bytes: a serialised model without external data, its first axis the batch.
+
+    Raises:
+        NmcError: ``onnx-runtime-refused``: ONNX Runtime cannot load it; exit 3.
+    """
+
+    def __init__(self, onnx_bytes: bytes) -> None:
+        self._bytes = onnx_bytes
+        self._session = _session(onnx_bytes)
+        node = self._session.get_inputs()[0]
+        self._input: str = node.name
+        self._output: str = self._session.get_outputs()[0].name
+        fixed = node.shape[0] if node.shape else None
+        self._batch = fixed if isinstance(fixed, int) else None
+        self._extended: dict[tuple[str, ...], Any] = {}
+
+    @property
+    def output_name(self) -> str:
+        """Name of the output tensor."""
+        return self._output
+
+    def run(self, x: Array) -> Array:
+        """Outputs (N, *output shape) of samples (N, *input shape), float32."""
+        return self._run(self._session, [self._output], x, BATCH)[0]
+
+    def tensors(self, x: Array, names: Iterable[str]) -> dict[str, Array]:
+        """Values (N, *shape) of tensors of the model, intermediates included, by name.
+
+        Raises:
+            NmcError: ``onnx-tensor-unknown``: the model computes no such tensor; exit 3.
+        """
+        wanted = tuple(dict.fromkeys(names))
+        unknown = [name for name in wanted if name not in self._computed and name != self._input]
+        if unknown:
+            raise NmcError.single(
+                "onnx-tensor-unknown",
+                f"the ONNX model computes no tensor {', '.join(repr(n) for n in unknown[:5])}",
+                ExitCode.MODEL,
+            )
+        computed = tuple(name for name in wanted if name != self._input)
+        found: dict[str, Array] = {self._input: x.astype(np.float32)} if self._input in wanted else {}
+        if computed:
+            session = self._with_outputs(computed)
+            found |= dict(zip(computed, self._run(session, computed, x, self._batch_for(computed)), strict=True))
+        return {name: found[name] for name in wanted}
+
+    def knows(self, name: str) -> bool:
+        """Whether `tensors` can give this tensor."""
+        return name == self._input or name in self._computed
+
+    @cached_property
+    def _model(self) -> onnx.ModelProto:
+        return onnx.load_model_from_string(self._bytes)
+
+    @cached_property
+    def _computed(self) -> frozenset[str]:
+        return frozenset(name for node in self._model.graph.node for name in node.output if name)
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, Shape]:
+        """Shapes of intermediates without batch axis, as far as shape inference knows them."""
+        graph = onnx.shape_inference.infer_shapes(self._model).graph
+        return {
+            info.name: tuple(max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim[1:])
+            for info in (*graph.value_info, *graph.output)
+        }
+
+    def _batch_for(self, names: Sequence[str]) -> int:
+        values = sum(int(np.prod(self._shapes.get(name, ()))) for name in names)
+        return max(1, min(BATCH, VALUES_MAX // max(values, 1)))
+
+    def _with_outputs(self, names: tuple[str, ...]) -> Any:
+        """A session of the model that gives these tensors as outputs, in order."""
+        if names not in self._extended:
+            model = onnx.ModelProto()
+            model.CopyFrom(self._model)
+            del model.graph.output[:]
+            known = {info.name: info for info in (*self._model.graph.value_info, *self._model.graph.output)}
+            # Without a type ONNX Runtime infers it: the name alone is enough.
+            model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names)
+            self._extended[names] = _session(model.SerializeToString())
+        return self._extended[names]
+
+    def _run(self, session: Any, names: Sequence[str], x: Array, batch: int) -> list[Array]:
+        step = self._batch or batch
+        parts: list[list[Array]] = [[] for _ in names]
+        for first in range(0, len(x), step):
+            chunk = np.ascontiguousarray(x[first : first + step], dtype=np.float32)
+            count = len(chunk)
+            if self._batch is not None and count < step:
+                # The file fixes its batch: fill it with the last sample again.
+                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], step - count, axis=0)])
+            for part, value in zip(parts, session.run(list(names), {self._input: chunk}), strict=True):
+                part.append(value[:count])
+        return [np.concatenate(part) for part in parts]
+
+
+def _session(model: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises its own kinds, all derived from Exception alone
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise NmcError.single(
+            "onnx-runtime-refused", f"ONNX Runtime cannot load the model: {reason}", ExitCode.MODEL
+        ) from error
