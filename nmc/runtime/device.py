@@ -14,7 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counters:
-    """Sums over all samples of a run: section 5 of docs/arithmetic.md."""
+    """Sums over all samples of a run: section 5 of docs/arithmetic.md.
+
+    Attributes:
+        spikes: non-zero messages, the host's included (see ``spikes_by_population``).
+        synops: synaptic operations on cores; those on the host are ``host_ops``.
+        neuron_updates: neurons of the chip times ``timesteps_total``.
+        packets: per message and destination core; messages that stay on the host are none.
+        hops: links crossed by packets; ``hops_ew`` along x, ``hops_ns`` along y.
+        host_ops: multiply-adds of layers on the host.
+        overflows: sums of one projection (before its shift) of magnitude 2^31 and more.
+        active_updates: updates of neurons on the chip that changed u or v or fired; for
+            stateless neurons, those with a non-zero sum.
+        samples: how many.
+        spikes_by_core, active_by_core: by cluster id.
+        synops_by_core: by id of the core that holds the synapses, the host's under -1.
+        packets_by_core: packets sent, the host's under -1; ``packets_received_by_core``: received.
+    """
 
     spikes: int = 0
     synops: int = 0
@@ -26,6 +42,13 @@ class Counters:
     spikes_by_population: Mapping[str, int] = field(default_factory=dict)
     synops_by_core: Mapping[int, int] = field(default_factory=dict)
     packets_by_core: Mapping[int, int] = field(default_factory=dict)
+    hops_ew: int = 0
+    hops_ns: int = 0
+    active_updates: int = 0
+    samples: int = 0
+    packets_received_by_core: Mapping[int, int] = field(default_factory=dict)
+    spikes_by_core: Mapping[int, int] = field(default_factory=dict)
+    active_by_core: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +71,14 @@ class Execution:
     Attributes:
         readout: (N, *output population shape) int64: v at the window's end, or the message.
         counters: None where the device cannot count.
+        readouts: (N, T, *output population shape) int64: the read-out after every step of
+            the output population's window, where it was asked for.
     """
 
     readout: Array
     trace: Trace
     counters: Counters | None = None
+    readouts: Array | None = None
 
 
 class Device(Protocol):

@@ -1,0 +1,342 @@
+"""Core tables: what each core of a mapping holds, as plain arrays for `nmc.kernels.mapped`.
+
+Everything comes from the mapping and the operators of its network. Neurons get slots,
+slice after slice; a message of a slot reaches a core only by a route, and synapses there
+only by an axon group. A mapping that lacks one loses spikes here as on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmc.ir.connectivity import Array, IndexArray, Shape
+from nmc.ir.mapping import HOST, Routed, region_mask
+from nmc.ir.network import Network, Population
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    NO_MEMORY,
+    Graded,
+    GradedReLU,
+    Integrator,
+    Reset,
+)
+from nmc.ir.reference import per_channel
+from nmc.kernels.mapped_check import check_executable
+from nmc.kernels.mapped_runs import Runs, WeightPool, runs_of, slice_neurons
+
+SOURCE, LIF_PLAIN, LIF_LEAKY, IDEAL, INTEGRATOR, GRADED_RELU, GRADED = range(7)
+"""Neuron models as the kernel knows them."""
+
+
+class Tables(NamedTuple):
+    """The arrays that the kernel reads.
+
+    Attributes:
+        weight: the pool, int16 or int64.
+        runs: (R, 3) int32: accumulator, weight, length.
+        pair_start: (delays, slots + 1): pairs of each slot by delay.
+        pairs: (P, 5) int32: target slice, cluster, first and last run, non-zero weights.
+        delays: (delays,) the distinct axon delays.
+        slices: (slices, 8): first slot, neurons, model, window start, cluster, du, dv,
+            whether the reset subtracts.
+        groups: (slices + 1,) first accumulator group of each slice.
+        accumulators: (groups, 2): first accumulator, whether it is shifted.
+        right, left: (accumulators,) shifts; constant: (accumulators,) projection bias.
+        threshold, bias, v0: (slots,) in the units of v.
+    """
+
+    weight: Array
+    runs: NDArray[np.int32]
+    pair_start: IndexArray
+    pairs: NDArray[np.int32]
+    delays: IndexArray
+    slices: IndexArray
+    groups: IndexArray
+    accumulators: IndexArray
+    right: Array
+    left: Array
+    constant: Array
+    threshold: Array
+    bias: Array
+    v0: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Destinations:
+    """Where the messages of the slots go: one entry per slot and destination cluster.
+
+    Attributes:
+        slot, cluster: (E,) slot, and position of the destination among the clusters.
+        packet: (E,) whether it is a packet: messages that stay on the host are none.
+        hops_ew, hops_ns: (E,) links crossed.
+    """
+
+    slot: IndexArray
+    cluster: IndexArray
+    packet: NDArray[np.bool_]
+    hops_ew: IndexArray
+    hops_ns: IndexArray
+
+
+@dataclass(frozen=True, eq=False)
+class MappedProgram:
+    """A mapping ready to run.
+
+    Attributes:
+        routed: the mapping.
+        tables: for the kernel.
+        populations: (slices,) the population of each slice.
+        neurons: (slots,) flat C-order neuron of each slot, in its population.
+        slice_of: (slots,) slice of each slot.
+        clusters: cluster ids by position; ``host`` tells which of them is the host.
+    """
+
+    routed: Routed
+    tables: Tables
+    populations: tuple[Population, ...]
+    neurons: IndexArray
+    slice_of: IndexArray
+    clusters: tuple[int, ...]
+    destinations: Destinations
+
+    @property
+    def network(self) -> Network:
+        """The mapped network."""
+        return self.routed.network
+
+    @cached_property
+    def slots_by_population(self) -> Mapping[str, IndexArray]:
+        """Slots of each population, in slice order."""
+        found: dict[str, list[IndexArray]] = {p.name: [] for p in self.network.populations}
+        for number, population in enumerate(self.populations):
+            first, count = self.tables.slices[number, :2]
+            found[population.name].append(np.arange(first, first + count))
+        return {name: np.concatenate(parts) if parts else np.zeros(0, np.int64) for name, parts in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _SlicePlan:
+    """One slice while the tables are built."""
+
+    number: int
+    cluster: int
+    population: Population
+    box: tuple[tuple[int, int, int], ...]
+    neurons: IndexArray
+    first: int
+
+
+def build_tables(routed: Routed) -> MappedProgram:
+    """Turn a mapping into core tables.
+
+    Raises:
+        NmcError: the mapping names what does not exist, or the network is not integer.
+    """
+    check_executable(routed)
+    slices = _lay_slices(routed)
+    groups, accumulators, offsets, shifts = _lay_accumulators(routed.network, slices)
+    destinations = _lay_destinations(routed, slices)
+    pool = WeightPool()
+    runs, pair_start, pairs, delays = _lay_pairs(routed, slices, offsets, destinations, pool)
+    threshold, bias, v0 = _lay_parameters(slices)
+    tables = Tables(
+        weight=pool.weights(),
+        runs=runs,
+        pair_start=pair_start,
+        pairs=pairs,
+        delays=delays,
+        slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 8),
+        groups=groups,
+        accumulators=accumulators,
+        right=np.maximum(shifts[0], 0),
+        left=np.maximum(-shifts[0], 0),
+        constant=shifts[1],
+        threshold=threshold,
+        bias=bias,
+        v0=v0,
+    )
+    return MappedProgram(
+        routed,
+        tables,
+        tuple(s.population for s in slices),
+        np.concatenate([np.zeros(0, np.int64), *(s.neurons for s in slices)]),
+        np.repeat(np.arange(len(slices)), [len(s.neurons) for s in slices]),
+        tuple(c.id for c in routed.clusters),
+        destinations,
+    )
+
+
+def _lay_slices(routed: Routed) -> list[_SlicePlan]:
+    slices: list[_SlicePlan] = []
+    first = 0
+    for position, cluster in enumerate(routed.clusters):
+        for piece in cluster.slices:
+            population = routed.network.by_name[piece.population]
+            neurons = slice_neurons(piece.box, population.shape)
+            slices.append(_SlicePlan(len(slices), position, population, piece.box, neurons, first))
+            first += len(neurons)
+    return slices
+
+
+def _slice_row(piece: _SlicePlan) -> tuple[int, ...]:
+    neuron, du, dv, subtract = piece.population.neuron, NO_MEMORY, 0, False
+    match neuron:
+        case LIF():
+            model = LIF_PLAIN if neuron.du == NO_MEMORY and neuron.dv == 0 else LIF_LEAKY
+            du, dv, subtract = neuron.du, neuron.dv, neuron.reset is Reset.SUBTRACT
+        case IF():
+            model, subtract = IDEAL, neuron.reset is Reset.SUBTRACT
+        case Integrator():
+            model = INTEGRATOR
+        case GradedReLU():
+            model = GRADED_RELU
+        case Graded():
+            model = GRADED
+        case _:
+            model = SOURCE
+    return (piece.first, len(piece.neurons), model, piece.population.start, piece.cluster, du, dv, int(subtract))
+
+
+def _of_neurons(values: Array, shape: Shape, neurons: IndexArray) -> Array:
+    """A parameter of shape (), (C,), (C, 1, 1) or ``shape``, at some flat neurons."""
+    spread = np.broadcast_to(per_channel(np.asarray(values), shape), shape)
+    return spread.reshape(-1)[neurons].astype(np.int64)
+
+
+def _lay_parameters(slices: list[_SlicePlan]) -> tuple[Array, Array, Array]:
+    parts: list[list[Array]] = [[], [], []]
+    for piece in slices:
+        neuron, shape, zero = piece.population.neuron, piece.population.shape, np.zeros((), dtype=np.int64)
+        values = (zero, zero, zero)
+        match neuron:
+            case LIF():
+                values = (np.left_shift(neuron.threshold, 6), neuron.bias, neuron.v0)
+            case IF():
+                values = (neuron.threshold, neuron.bias, neuron.v0)
+            case Integrator():
+                values = (zero, neuron.bias, neuron.v0)
+            case _:
+                pass
+        for part, value in zip(parts, values, strict=True):
+            part.append(_of_neurons(value, shape, piece.neurons))
+    empty = np.zeros(0, dtype=np.int64)
+    threshold, bias, v0 = (np.concatenate([empty, *part]) for part in parts)
+    return threshold, bias, v0
+
+
+def _lay_accumulators(
+    network: Network, slices: list[_SlicePlan]
+) -> tuple[IndexArray, IndexArray, Mapping[tuple[int, str], int], tuple[Array, Array]]:
+    """Accumulators: one stretch per slice and shifted projection, one for all unshifted ones.
+
+    Graded sums are kept apart so that each can be compared with the accumulator's range.
+    """
+    starts, table, offsets, total = [0], [], dict[tuple[int, str], int](), 0
+    shifts: list[Array] = [np.zeros(0, dtype=np.int64)]
+    constants: list[Array] = [np.zeros(0, dtype=np.int64)]
+    for piece in slices:
+        n, graded = len(piece.neurons), isinstance(piece.population.neuron, Graded | GradedReLU)
+        incoming = network.incoming[piece.population.name]
+        plain = [p for p in incoming if not graded and not np.any(p.shift)]
+        bundles = [plain] if plain else []
+        bundles += [[p] for p in incoming if p not in plain]
+        for bundle in bundles:
+            constant = np.zeros(n, dtype=np.int64)
+            for projection in bundle:
+                shape = projection.connectivity.out_shape
+                offsets[piece.number, projection.name] = total
+                if projection.bias is not None:
+                    constant += _of_neurons(projection.bias, shape, piece.neurons)
+            shape = bundle[0].connectivity.out_shape
+            shifts.append(_of_neurons(bundle[0].shift, shape, piece.neurons))
+            constants.append(constant)
+            table.append((total, int(np.any(bundle[0].shift))))
+            total += n
+        starts.append(len(table))
+    accumulators = np.array(table, dtype=np.int64).reshape(-1, 2)
+    return np.array(starts), accumulators, offsets, (np.concatenate(shifts), np.concatenate(constants))
+
+
+def _lay_destinations(routed: Routed, slices: list[_SlicePlan]) -> Destinations:
+    position = {cluster.id: number for number, cluster in enumerate(routed.clusters)}
+    first_slice = np.cumsum([0, *(len(c.slices) for c in routed.clusters)])
+    columns: list[list[Array]] = [[], [], [], [], []]
+    for route in routed.routes:
+        piece = slices[int(first_slice[position[route.source]]) + route.slice]
+        mask = region_mask(route.region, piece.population.shape).reshape(-1)
+        slots = piece.first + np.flatnonzero(mask[piece.neurons])
+        ew = sum(a[0] != b[0] for a, b in zip(route.links, route.links[1:], strict=False))
+        packet = not (route.source == HOST and route.destination == HOST)
+        values = (position[route.destination], packet, ew, route.hops - ew)
+        for column, value in zip(columns, (slots, *(np.full(len(slots), v) for v in values)), strict=True):
+            column.append(value)
+    slot, cluster, packet_, ew_, ns_ = (np.concatenate([np.zeros(0, np.int64), *c]).astype(np.int64) for c in columns)
+    # A neuron that two routes send to one core sends one packet.
+    _, keep = np.unique(slot * len(routed.clusters) + cluster, return_index=True)
+    crossing = packet_[keep].astype(np.bool_)
+    return Destinations(slot[keep], cluster[keep], crossing, ew_[keep] * crossing, ns_[keep] * crossing)
+
+
+def _lay_pairs(
+    routed: Routed,
+    slices: list[_SlicePlan],
+    offsets: Mapping[tuple[int, str], int],
+    destinations: Destinations,
+    pool: WeightPool,
+) -> tuple[NDArray[np.int32], IndexArray, NDArray[np.int32], IndexArray]:
+    """Runs, and for each delay and slot what its message meets at its destinations."""
+    network = routed.network
+    projections = {p.name: p for p in network.projections}
+    slot_count = sum(len(s.neurons) for s in slices)
+    neurons = np.concatenate([np.zeros(0, np.int64), *(s.neurons for s in slices)])
+    order = {p.name: number for number, p in enumerate(network.populations)}
+    owner = np.repeat([order[s.population.name] for s in slices], [len(s.neurons) for s in slices])
+    by_cluster = np.argsort(destinations.cluster, kind="stable")
+    bounds = np.searchsorted(destinations.cluster[by_cluster], np.arange(len(routed.clusters) + 1))
+    all_runs: list[Array] = [np.zeros((0, 3), dtype=np.int32)]
+    all_pairs: list[Array] = [np.zeros((0, 5), dtype=np.int32)]
+    keys: list[Array] = [np.zeros((0, 2), dtype=np.int64)]
+    run_count, first_slice = 0, 0
+    for position, cluster in enumerate(routed.clusters):
+        arriving = destinations.slot[by_cluster[bounds[position] : bounds[position + 1]]]
+        for axon in cluster.axons:
+            projection, piece = projections[axon.projection], slices[first_slice + axon.slice]
+            source = network.by_name[projection.source]
+            heard = np.flatnonzero(region_mask(axon.region, source.shape))
+            runs = runs_of(projection, piece.population.shape, piece.box, piece.neurons, heard, pool)
+            senders = arriving[owner[arriving] == order[source.name]]
+            slots, entries = _met(runs, senders, neurons[senders], source.neurons)
+            placed = runs.runs.copy()
+            placed[:, 0] += offsets[piece.number, projection.name]
+            all_runs.append(placed.astype(np.int32))
+            where = np.full((len(slots), 2), [piece.number, position])
+            spans = run_count + np.stack([runs.start[entries], runs.start[entries + 1]], axis=1)
+            all_pairs.append(np.column_stack([where, spans, runs.nonzero[entries]]).astype(np.int32))
+            keys.append(np.column_stack([np.full(len(slots), axon.delay), slots]))
+            run_count += len(placed)
+        first_slice += len(cluster.slices)
+    key, pairs = np.concatenate(keys), np.concatenate(all_pairs)
+    sort = np.lexsort((key[:, 1], key[:, 0]))
+    key, delays = key[sort], np.unique(key[:, 0])
+    starts = [np.searchsorted(key[:, 0], d) + _row_starts(key[key[:, 0] == d, 1], slot_count) for d in delays]
+    pair_start = np.array(starts, dtype=np.int64).reshape(len(delays), slot_count + 1)
+    return np.concatenate(all_runs), pair_start, np.ascontiguousarray(pairs[sort]), delays
+
+
+def _met(runs: Runs, slots: IndexArray, neurons: IndexArray, count: int) -> tuple[IndexArray, IndexArray]:
+    """Of the slots whose messages arrive, those that the group has synapses of, and their entries."""
+    entry = np.full(count, -1, dtype=np.int64)
+    entry[runs.sources] = np.arange(len(runs.sources))
+    found = entry[neurons]
+    return slots[found >= 0], found[found >= 0]
+
+
+def _row_starts(rows: IndexArray, count: int) -> IndexArray:
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)

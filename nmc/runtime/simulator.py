@@ -1,0 +1,168 @@
+"""The simulator: a device that runs any artifact from its mapping and counts what happens there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, IndexArray
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.mapping import HOST, Routed
+from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.kernels.mapped import MappedRun, Progress, execute_mapped
+from nmc.kernels.mapped_tables import MappedProgram, build_tables
+from nmc.runtime.device import Counters, Execution, Trace
+
+if TYPE_CHECKING:
+    from nmc.runtime.artifact import Artifact
+
+
+class Simulator:
+    """Runs the mapping of an artifact, bit-exact with `nmc.ir.reference`."""
+
+    name = "sim"
+
+    def missing(self) -> str | None:
+        """Nothing: it is part of the package."""
+        return None
+
+    def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
+        """Run integer inputs (N, *input shape) through the artifact's mapping.
+
+        Raises:
+            NmcError: the inputs do not fit the network, or the mapping is broken.
+        """
+        return simulate(artifact.routed, inputs, trace=trace)
+
+
+def simulate(
+    routed: Routed,
+    inputs: Array,
+    *,
+    trace: frozenset[str] = frozenset(),
+    threads: int | None = None,
+    progress: Progress | None = None,
+    curve: bool = False,
+) -> Execution:
+    """Execute a mapping: routes, axon tables and core-local synapses, nothing else.
+
+    Args:
+        routed: the mapping; its network is quantized and aligned.
+        inputs: (N, *input population shape) int64, as `nmc.ir.reference.encode` makes them.
+        trace: of ``messages``, ``potentials``.
+        threads: at most this many; None: one per processor. Results do not depend on it.
+        progress: called with a text and the fraction done, after every sample.
+        curve: also return the read-out after every step of the output's window.
+
+    Raises:
+        NmcError: the inputs do not fit the network, or the mapping names what does not exist.
+    """
+    return execute(build_tables(routed), inputs, trace=trace, threads=threads, progress=progress, curve=curve)
+
+
+def execute(
+    program: MappedProgram,
+    inputs: Array,
+    *,
+    trace: frozenset[str] = frozenset(),
+    threads: int | None = None,
+    progress: Progress | None = None,
+    curve: bool = False,
+) -> Execution:
+    """`simulate` for tables that were built before."""
+    network = program.network
+    shape = network.by_name[network.input.population].shape
+    if inputs.shape[1:] != shape:
+        raise NmcError.single(
+            "input-shape",
+            f"inputs have shape {inputs.shape[1:]} per sample, the input population '{network.input.population}' "
+            f"has {shape}",
+            ExitCode.USAGE,
+        )
+    run = execute_mapped(
+        program,
+        inputs.astype(np.int64),
+        keep_messages="messages" in trace,
+        keep_potentials="potentials" in trace,
+        threads=threads,
+        progress=progress,
+    )
+    readouts = _readouts(program, run)
+    return Execution(readouts[:, -1], _trace(program, run), _counters(program, run), readouts if curve else None)
+
+
+def _readouts(program: MappedProgram, run: MappedRun) -> Array:
+    """(N, T, *output population shape); neurons that no core holds read 0."""
+    network = program.network
+    population = network.by_name[network.output.population]
+    values = np.zeros((*run.readouts.shape[:2], population.neurons), dtype=np.int64)
+    values[:, :, program.neurons[program.slots_by_population[population.name]]] = run.readouts
+    return values.reshape(*values.shape[:2], *population.shape)
+
+
+def _trace(program: MappedProgram, run: MappedRun) -> Trace:
+    messages: dict[str, Array] = {}
+    potentials: dict[str, Array] = {}
+    for population in program.network.populations:
+        slots = program.slots_by_population[population.name]
+        neurons = program.neurons[slots]
+        if run.messages is not None:
+            messages[population.name] = _spread(run.messages[:, :, slots], neurons, population.shape)
+        if run.potentials is not None and isinstance(population.neuron, LIF | IF | Integrator):
+            potentials[population.name] = _spread(run.potentials[:, :, slots], neurons, population.shape)
+    return Trace(messages, potentials)
+
+
+def _spread(values: Array, neurons: IndexArray, shape: tuple[int, ...]) -> Array:
+    spread = np.zeros((*values.shape[:2], int(np.prod(shape))), dtype=np.int64)
+    spread[:, :, neurons] = values
+    return spread.reshape(*values.shape[:2], *shape)
+
+
+def _counters(program: MappedProgram, run: MappedRun) -> Counters:
+    """Everything that is linear in the messages of a slot is counted from those."""
+    network, tables, samples = program.network, program.tables, len(run.readouts)
+    ids, ways = program.clusters, program.destinations
+    count = len(ids)
+    cluster_of_slice = tables.slices[:, 4]
+    cluster_of = cluster_of_slice[program.slice_of]
+    on_chip = np.array([i != HOST for i in ids], dtype=np.bool_)
+    sent = run.fired[ways.slot] * ways.packet
+    by_source = _total(cluster_of[ways.slot], sent, count)
+    received = _total(ways.cluster, sent, count)
+    spikes_by_core = _total(cluster_of, run.fired, count)
+    active = _total(cluster_of_slice, run.changed, count)
+    neurons = _total(cluster_of_slice, tables.slices[:, 1], count)
+    ew, ns = int((sent * ways.hops_ew).sum()), int((sent * ways.hops_ns).sum())
+    spikes = {p.name: int(run.fired[program.slots_by_population[p.name]].sum()) for p in network.populations}
+
+    def by_id(values: IndexArray) -> dict[int, int]:
+        return {i: int(v) for i, v in zip(ids, values, strict=True)}
+
+    return Counters(
+        spikes=int(run.fired.sum()),
+        synops=int(run.synops[on_chip].sum()),
+        neuron_updates=int(neurons[on_chip].sum()) * network.timesteps_total * samples,
+        packets=int(sent.sum()),
+        hops=ew + ns,
+        host_ops=int(run.synops[~on_chip].sum()),
+        overflows=run.overflows,
+        spikes_by_population=spikes,
+        synops_by_core=by_id(run.synops),
+        packets_by_core=by_id(by_source),
+        hops_ew=ew,
+        hops_ns=ns,
+        active_updates=int(active[on_chip].sum()),
+        samples=samples,
+        packets_received_by_core=by_id(received),
+        spikes_by_core=by_id(spikes_by_core),
+        active_by_core=by_id(active),
+    )
+
+
+def _total(group: IndexArray, values: IndexArray, count: int) -> IndexArray:
+    """Integer sums of values by group."""
+    totals = np.zeros(count, dtype=np.int64)
+    np.add.at(totals, group, values)
+    return totals
