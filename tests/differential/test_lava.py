@@ -1,0 +1,125 @@
+"""Lava against the reference: every message and every potential, on a hundred random networks."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from nmc.backends.loihi.emit import emit_program
+from nmc.backends.loihi.lava_run import TRACES, Job, run_programs
+from nmc.ir import reference
+from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip, Sparse
+from nmc.ir.network import Network
+from nmc.ir.neurons import IF, LIF, NO_MEMORY, GradedReLU, Reset
+from nmc.ir.reference import ReferenceTrace
+from nmc.runtime.device import Execution
+from nmc.testing.random_networks import random_inputs, random_network
+
+SAMPLES = 3
+
+# The kinds of `random_network`, and how many of each.
+COUNTS = {"rate": 20, "lif-leak": 20, "reset-zero": 20, "graded": 20, "any": 20}
+CASES = [(kind, seed) for kind, count in COUNTS.items() for seed in range(1000, 1000 + count)]
+BATCH = 10
+BATCHES = [CASES[first : first + BATCH] for first in range(0, len(CASES), BATCH)]
+
+
+@cache
+def case(kind: str, seed: int) -> tuple[Network, np.ndarray, tuple[ReferenceTrace, ...]]:
+    network = random_network(seed, kind=kind)
+    inputs = random_inputs(network, SAMPLES, seed)
+    return network, inputs, tuple(reference.run(network, sample) for sample in inputs)
+
+
+def differences(done: Execution, traces: tuple[ReferenceTrace, ...]) -> list[str]:
+    """Where an execution differs from the reference, in words."""
+    found = []
+    for sample, trace in enumerate(traces):
+        if not np.array_equal(done.readout[sample], trace.readout):
+            found.append(f"read-out of sample {sample}")
+        for what, seen, expected in (
+            ("messages", done.trace.messages, trace.messages),
+            ("potentials", done.trace.potentials, trace.potentials),
+        ):
+            if seen.keys() != expected.keys():
+                found.append(f"{what} of other populations: {sorted(seen)} not {sorted(expected)}")
+                continue
+            for name, values in expected.items():
+                wrong = np.argwhere(seen[name][sample] != values)
+                if len(wrong):
+                    found.append(f"{len(wrong)} {what} of {name}, sample {sample}, first at {wrong[0].tolist()}")
+    return found
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda b: f"{b[0][0]}-{b[0][1]}")
+def test_every_message_and_potential(batch: list[tuple[str, int]]) -> None:
+    jobs = [Job(emit_program(network), network, inputs, TRACES) for network, inputs, _ in (case(*c) for c in batch)]
+    wrong = {c: differences(done, case(*c)[2]) for c, done in zip(batch, run_programs(jobs), strict=True)}
+    assert {c: found for c, found in wrong.items() if found} == {}
+
+
+@pytest.mark.lava
+def test_without_trace_the_read_out_is_the_same() -> None:
+    """Streams without a gap and through other probes than with traces."""
+    chosen = [("lif-leak", 1001), ("reset-zero", 1002), ("graded", 1003), ("rate", 1004), ("any", 1005)]
+    jobs = [Job(emit_program(network), network, inputs) for network, inputs, _ in (case(*c) for c in chosen)]
+    for c, done in zip(chosen, run_programs(jobs), strict=True):
+        assert np.array_equal(done.readout, np.stack([trace.readout for trace in case(*c)[2]])), c
+
+
+def test_most_networks_are_alive() -> None:
+    """In at least 80 of the 100, each population fires between 1 % and 90 % of the time."""
+    alive = 0
+    for c in CASES:
+        network, _, traces = case(*c)
+        rates = [
+            np.mean([np.count_nonzero(t.messages[p.name]) / t.messages[p.name].size for t in traces])
+            for p in network.populations
+            if isinstance(p.neuron, LIF | IF | GradedReLU)
+        ]
+        alive += all(0.01 <= rate <= 0.9 for rate in rates)
+    assert alive >= 80
+
+
+def test_networks_cover_what_is_claimed() -> None:
+    """A comparison proves nothing about what no network has."""
+    networks = [case(*c)[0] for c in CASES]
+    neurons = [p.neuron for n in networks for p in n.populations]
+    projections = [p for n in networks for p in n.projections]
+    connectivity = [p.connectivity for p in projections]
+    lif = [n for n in neurons if isinstance(n, LIF)]
+    convolutions = [c for c in connectivity if isinstance(c, Conv2d)]
+    counts = {
+        "zero reset": sum(n.reset is Reset.ZERO for n in lif),
+        "subtractive reset": sum(n.reset is Reset.SUBTRACT for n in lif),
+        "ideal IF": sum(isinstance(n, IF) for n in neurons),
+        "u leaks": sum(n.du != NO_MEMORY for n in lif),
+        "v leaks": sum(n.dv != 0 for n in lif),
+        "initial potentials, zero reset": sum(n.reset is Reset.ZERO and bool(np.any(n.v0)) for n in lif),
+        "u leaks, initial potentials, zero reset": sum(
+            n.reset is Reset.ZERO and n.du != NO_MEMORY and bool(np.any(n.v0)) for n in lif
+        ),
+        "delays": sum(p.delay > 1 for p in projections),
+        "shifts by channel": sum(p.shift.ndim == 1 and len(np.unique(p.shift)) > 1 for p in projections),
+        "left shifts": sum(bool(np.any(p.shift < 0)) for p in projections),
+        "biases in sums": sum(p.bias is not None and bool(np.any(p.shift > 0)) for p in projections),
+        "biases beside sums": sum(p.bias is not None and bool(np.any(p.shift <= 0)) for p in projections),
+        "dense": sum(isinstance(c, Dense) for c in connectivity),
+        "pool": sum(isinstance(c, Pool) for c in connectivity),
+        "skip": sum(isinstance(c, Skip) for c in connectivity),
+        "sparse": sum(isinstance(c, Sparse) for c in connectivity),
+        "stride": sum(c.stride != (1, 1) for c in convolutions),
+        "padding": sum(any(c.pads) for c in convolutions),
+        "groups": sum(c.groups > 1 for c in convolutions),
+        "dilation": sum(c.dilation != (1, 1) for c in convolutions),
+        "input by bias": sum(n.input.mode == "bias" for n in networks),
+        "input by messages": sum(n.input.mode == "message" for n in networks),
+        "one step": sum(n.timesteps == 1 for n in networks),
+        "graded over several steps": sum(n.is_graded and n.timesteps > 1 for n in networks),
+        "two projections into one population": sum(len(q) > 1 for n in networks for q in n.incoming.values()),
+    }
+    assert min(counts.values()) >= 3, counts
