@@ -15,7 +15,8 @@ import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.neurons import LIF, STATE_LIMIT
+from nmc.ir.neurons import LIF, STATE_LIMIT, Graded, GradedReLU, Source
+from nmc.kernels.mapped_neurons import sum_projections, update_neurons
 from nmc.kernels.mapped_tables import (
     GRADED,
     GRADED_RELU,
@@ -29,9 +30,8 @@ from nmc.kernels.mapped_tables import (
 )
 from nmc.kernels.parallel import parallel
 
-_LIMIT = STATE_LIMIT
-_SUM_LIMIT = 1 << 31
 _NARROW = 1 << 30
+"""Sums, states and parameters below it cannot overflow 32 bits in one step."""
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done."""
@@ -58,124 +58,6 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
                 else:
                     for i in range(length):
                         dest[i] += value * row[i]
-
-
-@numba.njit(nogil=True, cache=True)
-def _sum(tables, piece, acc, total, wide):
-    """Section 2: bias and shift of each projection's sum, added up; the sums are cleared."""
-    overflows = 0
-    n = total.shape[0]
-    total[:] = 0
-    for g in range(tables.groups[piece], tables.groups[piece + 1]):
-        first = tables.accumulators[g, 0]
-        part = acc[first : first + n]
-        constant = tables.constant[first : first + n]
-        if wide:
-            for i in range(n):
-                if abs(part[i] + constant[i]) >= _SUM_LIMIT:
-                    overflows += 1
-        if tables.accumulators[g, 1]:
-            right, left = tables.right[first : first + n], tables.left[first : first + n]
-            for i in range(n):
-                total[i] += ((part[i] + constant[i]) >> right[i]) << left[i]
-        else:
-            for i in range(n):
-                total[i] += part[i] + constant[i]
-        part[:] = 0
-    return overflows
-
-
-@numba.njit(nogil=True, cache=True)
-def _lif_plain(total, bias, threshold, subtract, v, message):
-    changed = 0
-    for i in range(total.shape[0]):
-        u = total[i] << 6
-        u -= 2 * _LIMIT * (u > _LIMIT)
-        u += 2 * _LIMIT * (u <= -_LIMIT)
-        before = v[i]
-        x = min(max(before + u + bias[i], -(_LIMIT - 1)), _LIMIT - 1)
-        fired = x > threshold[i]
-        message[i] = fired
-        x = x - threshold[i] * fired if subtract else x * (not fired)
-        v[i] = x
-        changed += (x != before) | fired
-    return changed
-
-
-@numba.njit(nogil=True, cache=True)
-def _decay(x, k):
-    d = (np.int64(abs(x)) * (4096 - k)) >> 12
-    return d if x >= 0 else -d
-
-
-@numba.njit(nogil=True, cache=True)
-def _lif_leaky(total, bias, threshold, du, dv, subtract, u, v, message):
-    changed = 0
-    for i in range(total.shape[0]):
-        current = _decay(u[i], du + 1) + (np.int64(total[i]) << 6)
-        current -= 2 * _LIMIT * (current > _LIMIT)
-        current += 2 * _LIMIT * (current <= -_LIMIT)
-        before = v[i]
-        x = min(max(_decay(before, dv) + current + bias[i], -(_LIMIT - 1)), _LIMIT - 1)
-        fired = x > threshold[i]
-        message[i] = fired
-        x = x - threshold[i] * fired if subtract else x * (not fired)
-        changed += (x != before) | (u[i] != current) | fired
-        u[i] = current
-        v[i] = x
-    return changed
-
-
-@numba.njit(nogil=True, cache=True)
-def _ideal(total, bias, threshold, subtract, v, message):
-    changed = 0
-    for i in range(total.shape[0]):
-        before = v[i]
-        x = before + total[i] + bias[i]
-        fired = x >= threshold[i]
-        message[i] = fired
-        x = x - threshold[i] * fired if subtract else x * (not fired)
-        v[i] = x
-        changed += (x != before) | fired
-    return changed
-
-
-@numba.njit(nogil=True, cache=True)
-def _integrate(total, bias, v, message):
-    changed = 0
-    for i in range(total.shape[0]):
-        before = v[i]
-        v[i] = min(max(before + (total[i] << 6) + bias[i], -(_LIMIT - 1)), _LIMIT - 1)
-        message[i] = 0
-        changed += v[i] != before
-    return changed
-
-
-@numba.njit(nogil=True, cache=True)
-def _update(tables, piece, total, bias, u, v, message):
-    """One step of a slice's neurons; how many of them changed."""
-    model, subtract = tables.slices[piece, 2], tables.slices[piece, 7] != 0
-    first, n = tables.slices[piece, 0], tables.slices[piece, 1]
-    threshold = tables.threshold[first : first + n]
-    changed = 0
-    if model == LIF_PLAIN:
-        changed = _lif_plain(total, bias, threshold, subtract, v, message)
-    elif model == LIF_LEAKY:
-        du, dv = tables.slices[piece, 5], tables.slices[piece, 6]
-        changed = _lif_leaky(total, bias, threshold, du, dv, subtract, u, v, message)
-    elif model == IDEAL:
-        changed = _ideal(total, bias, threshold, subtract, v, message)
-    elif model == INTEGRATOR:
-        changed = _integrate(total, bias, v, message)
-    elif model == GRADED_RELU:
-        for i in range(n):
-            message[i] = max(total[i], 0)
-            changed += total[i] != 0
-    elif model == GRADED:
-        for i in range(n):
-            message[i] = total[i]
-            changed += total[i] != 0
-    return changed
 
 
 @numba.njit(nogil=True, cache=True)
@@ -211,8 +93,8 @@ def _run_sample(tables, shape, sample, bias, state, counts, outputs, out_slots, 
                 out[:] = sample[first : first + n]
             else:
                 a = total[:n]
-                overflows[0] += _sum(tables, s, acc, a, wide)
-                changed[s] += _update(
+                overflows[0] += sum_projections(tables, s, acc, a, wide)
+                changed[s] += update_neurons(
                     tables, s, a, bias[first : first + n], u[first : first + n], v[first : first + n], out
                 )
             for i in range(n):
@@ -303,7 +185,8 @@ class _Worker:
 
     def __init__(self, program: MappedProgram, tables: Tables) -> None:
         slots, dtype = len(tables.v0), tables.v0.dtype
-        depth = int(tables.delays.max(initial=0)) + 1
+        # Messages of the last few steps are kept; none outlives the sample.
+        depth = min(int(tables.delays.max(initial=0)), program.network.timesteps_total) + 1
         largest = int(tables.slices[:, 1].max(initial=0))
         self.bias = tables.bias.copy()
         self.sample = np.zeros(slots, dtype=dtype)
@@ -350,6 +233,56 @@ def _typed(tables: Tables, narrow: bool) -> Tables:
     return tables._replace(**{name: getattr(tables, name).astype(dtype) for name in named})
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Inputs, typed tables and the arrays that results are written to."""
+
+    program: MappedProgram
+    tables: Tables
+    inputs: Array
+    out_slots: IndexArray
+    graded: bool
+    readouts: Array
+    sent: Array
+    held: Array
+
+    @classmethod
+    def prepare(cls, program: MappedProgram, inputs: Array, *, keep_messages: bool, keep_potentials: bool) -> _Job:
+        """Choose the integer type and make room for the results."""
+        network, count, slots = program.network, len(inputs), len(program.neurons)
+        steps = network.timesteps
+        tables = _typed(program.tables, _fits_narrow(program, int(np.abs(inputs).max(initial=0))))
+        here = program.slots_by_population[network.output.population]
+        neuron = network.by_name[network.output.population].neuron
+        return cls(
+            program,
+            tables,
+            inputs,
+            np.column_stack([here, program.slice_of[here]]).astype(np.int64),
+            isinstance(neuron, Graded | GradedReLU | Source),
+            np.zeros((count, steps, len(here)), dtype=np.int64),
+            np.zeros((count, steps if keep_messages else 0, slots), dtype=np.int64),
+            np.zeros((count, steps if keep_potentials else 0, slots), dtype=np.int64),
+        )
+
+    def run(self, index: int, worker: _Worker) -> None:
+        """Run one sample with the state of one thread."""
+        network = self.program.network
+        worker.take(self.program, self.inputs[index])
+        _run_sample(
+            self.tables,
+            (network.timesteps, network.timesteps_total),
+            worker.sample,
+            worker.bias,
+            worker.state,
+            worker.counts,
+            (self.readouts[index], self.sent[index], self.held[index]),
+            self.out_slots,
+            self.graded,
+            self.tables.v0.dtype == np.int64,
+        )
+
+
 def execute_mapped(
     program: MappedProgram,
     inputs: Array,
@@ -369,55 +302,34 @@ def execute_mapped(
         threads: at most this many; None: one per processor.
         progress: called after every sample.
     """
-    network, count, steps = program.network, len(inputs), program.network.timesteps
-    largest = int(np.abs(inputs).max(initial=0))
-    narrow = _fits_narrow(program, largest)
-    tables = _typed(program.tables, narrow)
-    here = program.slots_by_population[network.output.population]
-    out_slots = np.column_stack([here, program.slice_of[here]]).astype(np.int64)
-    graded = len(here) > 0 and int(tables.slices[program.slice_of[here[0]], 2]) in (GRADED, GRADED_RELU, SOURCE)
-    slots = len(tables.v0)
-    readouts = np.zeros((count, steps, len(here)), dtype=np.int64)
-    sent = np.zeros((count, steps if keep_messages else 0, slots), dtype=np.int64)
-    held = np.zeros((count, steps if keep_potentials else 0, slots), dtype=np.int64)
-    workers: list[_Worker] = []
-    idle: list[_Worker] = []
+    job = _Job.prepare(program, inputs, keep_messages=keep_messages, keep_potentials=keep_potentials)
+    workers: list[_Worker] = [_Worker(program, job.tables)]
+    idle = workers.copy()
     lock, done = threading.Lock(), [0]
 
     def one(index: int) -> None:
         with lock:
             if not idle:
-                workers.append(_Worker(program, tables))
+                workers.append(_Worker(program, job.tables))
                 idle.append(workers[-1])
             worker = idle.pop()
-        worker.take(program, inputs[index])
-        _run_sample(
-            tables,
-            (steps, network.timesteps_total),
-            worker.sample,
-            worker.bias,
-            worker.state,
-            worker.counts,
-            (readouts[index], sent[index], held[index]),
-            out_slots,
-            graded,
-            not narrow,
-        )
+        job.run(index, worker)
         with lock:
             idle.append(worker)
             done[0] += 1
             if progress is not None:
-                progress("simulate", done[0] / count)
+                progress("simulate", done[0] / len(inputs))
 
-    parallel(one, count, threads)
-    fresh = workers or [_Worker(program, tables)]
-    synops, fired, changed, overflows = (sum(parts) for parts in zip(*(w.counts for w in fresh), strict=True))
+    parallel(one, len(inputs), threads)
+    synops, fired, changed, overflows = (
+        np.sum(parts, axis=0) for parts in zip(*(w.counts for w in workers), strict=True)
+    )
     return MappedRun(
-        readouts,
-        sent if keep_messages else None,
-        held if keep_potentials else None,
-        np.asarray(synops),
-        np.asarray(fired),
-        np.asarray(changed),
-        int(np.asarray(overflows)[0]),
+        job.readouts,
+        job.sent if keep_messages else None,
+        job.held if keep_potentials else None,
+        synops,
+        fired,
+        changed,
+        int(overflows[0]),
     )

@@ -73,12 +73,13 @@ def execute(
     """`simulate` for tables that were built before."""
     network = program.network
     shape = network.by_name[network.input.population].shape
-    if inputs.shape[1:] != shape:
+    if inputs.shape[1:] != shape or not np.issubdtype(inputs.dtype, np.integer):
         raise NmcError.single(
-            "input-shape",
-            f"inputs have shape {inputs.shape[1:]} per sample, the input population '{network.input.population}' "
-            f"has {shape}",
+            "data-shape",
+            f"inputs are {inputs.dtype} of shape {inputs.shape[1:]} per sample, the input population "
+            f"'{network.input.population}' takes integers of shape {shape}",
             ExitCode.USAGE,
+            help="encode float samples first (nmc.ir.reference.encode)",
         )
     run = execute_mapped(
         program,

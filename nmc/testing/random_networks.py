@@ -18,17 +18,21 @@ from nmc.ir.connectivity import (
     Array,
     Connectivity,
     Conv2d,
-    Dense,
-    Pool,
     Shape,
     Skip,
-    Sparse,
     size,
-    sparse_from_synapses,
 )
 from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
 from nmc.ir.neurons import IF, LIF, NO_MEMORY, Graded, GradedReLU, Integrator, Neuron, Reset, Source
 from nmc.ir.origin import Origin
+from nmc.testing.random_connectivity import (
+    random_conv,
+    random_dense,
+    random_pool,
+    random_shape,
+    random_sparse,
+    random_weights,
+)
 
 KINDS = ("any", "rate", "graded", "lif-leak", "reset-zero")
 """What `random_network` makes: ``rate`` is LIF without leak and subtractive reset, ``lif-leak``
@@ -167,9 +171,9 @@ class _Builder:
     def _output(self, current: Population) -> Population:
         rng = self.rng
         shape: Shape = (int(rng.integers(3, 11)),)
-        connectivity = self._dense(current.shape, shape)
+        connectivity = random_dense(self.rng, current.shape, shape)
         if len(current.shape) == 3 and rng.random() < 0.3:
-            connectivity = self._conv(current.shape)
+            connectivity = random_conv(self.rng, current.shape)
             shape = connectivity.out_shape
         delay = int(rng.integers(1, 4))
         neuron: Neuron = Graded()
@@ -315,22 +319,22 @@ class _Builder:
         one: Connectivity
         match block:
             case "conv" | "depthwise":
-                one = self._conv(current.shape, depthwise=block == "depthwise")
+                one = random_conv(self.rng, current.shape, depthwise=block == "depthwise")
             case "pool":
-                one = self._pool(current.shape)
+                one = random_pool(self.rng, current.shape)
             case "sparse" | "double":
-                shape = self._any_shape(current.shape)
-                one = self._sparse(current.shape, shape)
+                shape = random_shape(self.rng, current.shape)
+                one = random_sparse(self.rng, current.shape, shape)
                 if block == "double":
                     return self._add(
-                        shape, [(current, one, delay), (current, self._dense(current.shape, shape), delay)]
+                        shape, [(current, one, delay), (current, random_dense(self.rng, current.shape, shape), delay)]
                     )
             case "skip":
-                one = Skip(self._weights((current.shape[0],), low=2), current.shape)
+                one = Skip(random_weights(self.rng, (current.shape[0],), low=2), current.shape)
             case "residual":
                 return self._residual(current)
             case _:
-                one = self._dense(current.shape, self._any_shape((1,)))
+                one = random_dense(self.rng, current.shape, random_shape(self.rng, (1,)))
         return self._add(one.out_shape, [(current, one, delay)])
 
     def _residual(self, current: Population) -> Population:
@@ -338,82 +342,19 @@ class _Builder:
         rng = self.rng
         first, second = int(rng.integers(1, 5)), int(rng.integers(1, 5))
         if len(current.shape) == 1:
-            branch = self._add(current.shape, [(current, self._dense(current.shape, current.shape), first)])
-            back: Connectivity = self._dense(current.shape, current.shape)
+            branch = self._add(current.shape, [(current, random_dense(self.rng, current.shape, current.shape), first)])
+            back: Connectivity = random_dense(self.rng, current.shape, current.shape)
         else:
             channels = current.shape[0]
             middle = int(rng.integers(1, 5))
-            there = Conv2d(self._weights((middle, channels, 3, 3)), current.shape, pads=(1, 1, 1, 1))
+            there = Conv2d(random_weights(self.rng, (middle, channels, 3, 3)), current.shape, pads=(1, 1, 1, 1))
             branch = self._add(there.out_shape, [(current, there, first)])
-            back = Conv2d(self._weights((channels, middle, 3, 3)), there.out_shape, pads=(1, 1, 1, 1))
-        skip = Skip(self._weights((current.shape[0],), low=2), current.shape)
+            back = Conv2d(random_weights(self.rng, (channels, middle, 3, 3)), there.out_shape, pads=(1, 1, 1, 1))
+        skip = Skip(random_weights(self.rng, (current.shape[0],), low=2), current.shape)
         return self._add(current.shape, [(branch, back, second), (current, skip, first + second)])
-
-    def _weights(self, shape: Shape, low: int = 0) -> Array:
-        """Even weights in [-254, 254], a few of them zero; magnitudes at least ``low``."""
-        rng = self.rng
-        top = int(rng.choice([4, 40, 127]))
-        magnitude = rng.integers(max(low // 2, 1), top + 1, size=shape) * 2
-        sign = np.where(rng.random(shape) < 0.6, 1, -1)
-        zero = rng.random(shape) < (0.0 if low else 0.15)
-        weight: Array = np.where(zero, 0, sign * magnitude).astype(np.int64)
-        return weight
-
-    def _any_shape(self, like: Shape) -> Shape:
-        rng = self.rng
-        if len(like) == 3 and rng.random() < 0.6:
-            return (int(rng.integers(1, 6)), int(rng.integers(2, 5)), int(rng.integers(2, 5)))
-        return (int(rng.integers(8, 40)),)
-
-    def _dense(self, source: Shape, target: Shape) -> Connectivity:
-        return Dense(self._weights((size(target), size(source))), source, target)
-
-    def _sparse(self, source: Shape, target: Shape) -> Sparse:
-        rng = self.rng
-        count = int(rng.integers(3, 9)) * size(target)
-        rows, columns = rng.integers(0, size(target), count), rng.integers(0, size(source), count)
-        both = np.unique(rows * size(source) + columns)
-        weight = self._weights((len(both),))
-        return sparse_from_synapses(both // size(source), both % size(source), weight, source, target)
-
-    def _conv(self, source: Shape, *, depthwise: bool = False) -> Conv2d:
-        rng = self.rng
-        channels, height, width = source
-        for _ in range(50):
-            kernel = rng.integers(1, 4, size=2)
-            stride, dilation = rng.integers(1, 3, size=2), rng.integers(1, 3, size=2)
-            pads = rng.integers(0, 3, size=4)
-            groups = (
-                channels if depthwise else int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
-            )
-            out = groups * int(rng.integers(1, max(2, 8 // groups)))
-            spans = dilation * (kernel - 1) + 1
-            room = np.array([height + pads[0] + pads[2], width + pads[1] + pads[3]]) - spans
-            if min(room) < 0 or out * np.prod(room // stride + 1) > 120 or np.prod(room // stride + 1) < 2:
-                continue
-            weight = self._weights((out, channels // groups, int(kernel[0]), int(kernel[1])))
-            return Conv2d(weight, source, _pair(stride), _four(pads), _pair(dilation), groups)
-        return Conv2d(self._weights((2, channels, 1, 1)), source, (2, 2))
-
-    def _pool(self, source: Shape) -> Connectivity:
-        rng = self.rng
-        if min(source[1:]) < 3:
-            return Skip(self._weights((source[0],), low=2), source)
-        weight = np.abs(self._weights((source[0],), low=2))
-        stride, pads = rng.integers(1, 3, size=2), rng.integers(0, 2, size=4)
-        kernel = rng.integers(2, 4, size=2)
-        return Pool(weight, source, _pair(kernel), _pair(stride), _four(pads))
 
 
 _BLOCKS = ("conv", "conv", "conv", "depthwise", "pool", "residual", "residual", "sparse", "double", "skip", "dense")
-
-
-def _pair(values: Array) -> tuple[int, int]:
-    return int(values[0]), int(values[1])
-
-
-def _four(values: Array) -> tuple[int, int, int, int]:
-    return int(values[0]), int(values[1]), int(values[2]), int(values[3])
 
 
 def _flat(values: Array, shape: Shape) -> Array:
