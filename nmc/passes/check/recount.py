@@ -16,33 +16,40 @@ from nmc.passes.check.coverage import Mask, Reaches, heard
 from nmc.passes.check.structure import Parts
 
 
-def check_limits(parts: Parts, reaches: Reaches, target: Target, sink: DiagnosticSink) -> None:
-    """No core exceeds a limit of the target."""
+def core_counts(parts: Parts, reaches: Reaches, target: Target) -> dict[int, dict[str, int]]:
+    """By cluster id, what each core holds of each limit; the host has no limits and is left out."""
     sent: dict[int, int] = {}
     for route in parts.routes:
         source = parts.clusters[route.source].slices[route.slice]
         neurons = int(region_mask(route.region, parts.network.by_name[source.population].shape).sum())
         sent[route.source] = sent.get(route.source, 0) + neurons
-    limits = target.core
+    counts: dict[int, dict[str, int]] = {}
     for cluster in parts.routed.clusters:
         if cluster.id == HOST:
             continue
         constants = _constant_axons(parts, cluster)
         axons = sum(int(mask.sum()) for mask in heard(parts, cluster.id).values())
-        counts = {
+        counts[cluster.id] = {
             "neurons": cluster.neurons,
             "in_axons": axons + sum(digits for digits, _ in constants.values()),
             "out_axons": sent.get(cluster.id, 0),
             "synapse_bits": _synapse_bits(parts, reaches, target, cluster, constants),
             "threshold_profiles": len(_profiles(parts, cluster)),
         }
+    return counts
+
+
+def check_limits(parts: Parts, reaches: Reaches, target: Target, sink: DiagnosticSink) -> None:
+    """No core exceeds a limit of the target."""
+    for number, counts in core_counts(parts, reaches, target).items():
+        origins = parts.clusters[number].origins
         for name, count in counts.items():
-            limit = getattr(limits, name)
+            limit = getattr(target.core, name)
             if limit is not None and count > limit:
                 sink.error(
                     "mapping-limit",
-                    f"core {cluster.id} has {name} = {count}, {count - limit} over the limit of {limit}",
-                    origin=cluster.origins[0] if cluster.origins else None,
+                    f"core {number} has {name} = {count}, {count - limit} over the limit of {limit}",
+                    origin=origins[0] if origins else None,
                 )
 
 

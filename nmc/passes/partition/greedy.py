@@ -16,11 +16,11 @@ import numpy as np
 
 from nmc.ir.connectivity import IndexArray, Shape
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
-from nmc.ir.mapping import Partitioned
+from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble, chip_populations, fan_out
-from nmc.passes.partition.boxes import tiling
+from nmc.passes.partition.boxes import merge_boxes, tiling
 from nmc.passes.partition.demand import Core, Demand, DemandModel
 from nmc.passes.partition.limits import CoreUse
 from nmc.passes.partition.rates import measured_rates
@@ -71,7 +71,7 @@ def greedy_cores(model: DemandModel) -> list[Core]:
         if nodes is None:
             report_unfit(model, population, heard, sink)
         else:
-            cores.extend(grow(model, nodes))
+            cores.extend(coalesced(model, core, heard) for core in grow(model, nodes))
     sink.raise_errors(ExitCode.DOES_NOT_FIT)
     return join_small(model, cores)
 
@@ -208,6 +208,18 @@ def grow(model: DemandModel, nodes: Sequence[Demand]) -> list[Core]:
             order = np.lexsort((index, heard[index] - shared[index], -shared[index]))
             chosen = int(index[order[0]])
     return cores
+
+
+def coalesced(model: DemandModel, core: Core, heard: IndexArray) -> Core:
+    """The same core with neighbouring macro-nodes joined: fewer slices, fewer axon entries."""
+    boxes: dict[str, list[Box]] = {}
+    for demand in core.demands:
+        boxes.setdefault(demand.piece.population, []).append(demand.piece.box)
+    whole = Core(model)
+    for name, parts in boxes.items():
+        for box in merge_boxes(parts):
+            whole.add(model.demand(name, box, heard))
+    return whole
 
 
 def join_small(model: DemandModel, cores: Sequence[Core]) -> list[Core]:

@@ -33,9 +33,7 @@ def test_shared_kernel():
     region = (((0, 3, 1), (0, 1, 1), (1, 5, 1)), ((0, 3, 1), (1, 5, 1), (0, 5, 1)))
     cluster = one_core(network, "a", (AxonGroup("in>a", 0, region, 1),))
     use = count_limits(cluster, network, chip())
-    assert use == CoreUse(
-        neurons=18, in_axons=72, out_axons=0, synapse_bits=48 * 9 + 3 * 64, threshold_profiles=1
-    )
+    assert use == CoreUse(neurons=18, in_axons=72, out_axons=0, synapse_bits=48 * 9 + 3 * 64, threshold_profiles=1)
     # Without sharing each of the 48 * 9 synapses is stored, with 5 bits to name one of 18 neurons.
     alone = count_limits(cluster, network, chip(shared=False))
     assert alone.synapse_bits == 48 * 9 * (9 + 5) + 72 * 64
