@@ -11,8 +11,9 @@ from nmc.backends.loihi.emit import emit_program
 from nmc.backends.loihi.lava_run import TRACES, Job, run_programs
 from nmc.ir import reference
 from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip, Sparse
-from nmc.ir.network import Network
-from nmc.ir.neurons import IF, LIF, NO_MEMORY, GradedReLU, Reset
+from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
+from nmc.ir.neurons import IF, LIF, NO_MEMORY, Graded, GradedReLU, Integrator, Reset, Source
+from nmc.ir.origin import Origin
 from nmc.ir.reference import ReferenceTrace
 from nmc.runtime.device import Execution
 from nmc.testing.random_networks import random_inputs, random_network
@@ -123,3 +124,53 @@ def test_networks_cover_what_is_claimed() -> None:
         "two projections into one population": sum(len(q) > 1 for n in networks for q in n.incoming.values()),
     }
     assert min(counts.values()) >= 3, counts
+
+
+def _by_hand(kind: str) -> tuple[Network, np.ndarray]:
+    """What random networks leave out: odd weights of one sign, biases in the sums of spikes."""
+    rng = np.random.default_rng(7)
+    origin = Origin("n", "Gemm", "y")
+    n, steps = 6, 3
+    spec = InputSpec("in", (n,), 1.0, 0, 255, "bias" if kind == "spikes" else "message", bias_exp=4)
+    zero = np.zeros((), dtype=np.int64)
+    reset = Reset.ZERO if kind == "values" else Reset.SUBTRACT
+    first: Source | LIF = Source(8, False)
+    if kind == "spikes":
+        first = LIF(rng.integers(1, 60, n), zero, np.array(4), rng.integers(0, 900, n), 3000, 100, Reset.ZERO)
+    populations = [Population("in", (n,), first, origin)]
+    projections = []
+    for index, sign in enumerate((1, -1, 1)):
+        name = f"layer{index}"
+        neuron: LIF | GradedReLU = LIF(rng.integers(10, 400, n), zero, zero, zero, 4095, 0, reset)
+        if kind == "values":
+            neuron = GradedReLU()
+        weight = sign * rng.integers(0, 256, (n, n)) if index < 2 else 2 * rng.integers(-100, 100, (n, n))
+        before = populations[-1]
+        populations.append(Population(name, (n,), neuron, origin, before.start + 1 + index))
+        dense = Dense(weight, (n,), (n,))
+        shift, bias = rng.integers(-1, 4, n) + (4 if kind == "values" else 0), rng.integers(-900, 900, n)
+        if index == 1:
+            # Some neurons must overcome the negative weights, others must not.
+            bias = np.where(rng.random(n) < 0.5, bias, 40_000_000 if kind == "values" else 20_000)
+        projections.append(Projection(name, before.name, name, dense, origin, 1 + index, shift, bias))
+    last = populations[-1]
+    readout: Integrator | Graded = Integrator(np.array(3), zero, np.array(-7))
+    populations.append(Population("out", (n,), Graded() if kind == "values" else readout, origin, last.start + 1))
+    projections.append(
+        Projection("out", last.name, "out", Skip(np.array([1, 3, 5, 255, 0, 7]), (n,)), origin, 1, zero, np.array(11))
+    )
+    output = OutputSpec("out", np.ones(()), (n,))
+    scales = {p.name: np.ones(()) for p in populations}
+    network = Network(kind, tuple(populations), tuple(projections), spec, output, steps, scales)
+    return network, rng.integers(0, 256, (4, n))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("kind", ["spikes", "values", "messages"])
+def test_odd_weights_and_biases_in_sums(kind: str) -> None:
+    network, inputs = _by_hand(kind)
+    (done,) = run_programs([Job(emit_program(network), network, inputs, TRACES)])
+    traces = tuple(reference.run(network, sample) for sample in inputs)
+    assert differences(done, traces) == []
+    for population in network.populations:
+        assert any(trace.messages[population.name].any() for trace in traces) or population.name == "out"
