@@ -1,0 +1,112 @@
+"""The canonical form, and its check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.ir.connectivity import Skip
+from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
+from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Reshape, Softmax, Transpose
+from nmc.passes.base import Context, Program
+from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt, without_tensor
+
+
+@dataclass(frozen=True)
+class Canonicalise:
+    """Bring the last details into the canonical form and check it.
+
+    The canonical form, which the convert stage reads:
+
+    * Layers are `Input`, `Linear`, `Add`, `Relu`, and `Softmax` as the output only.
+    * At most one `Transpose` or `Reshape`, directly behind the input and its only reader:
+      a layout (e.g. NHWC) that the host changes while it encodes. Below, "the input" is
+      its value then.
+    * A `Linear` reads the input or a `Relu`; a geometric operator (`Conv2d`, `Pool`,
+      `Skip`) reads a value of its own ``in_shape``.
+    * An `Add` reads `Linear`, `Relu` or the input, two or more, none twice.
+    * A `Relu` reads a `Linear` or an `Add`. The output is a `Linear`, `Add` or `Relu`,
+      perhaps under a `Softmax`.
+    * ``origin.output`` names the ONNX tensor with the layer's value (a reshaped tensor has
+      the same C order); it is empty where the ONNX file has no such tensor.
+    """
+
+    name: ClassVar[str] = "canonicalise"
+    stage: ClassVar[str] = "simplify"
+    consumes: ClassVar[type[Program]] = LayerGraph
+    produces: ClassVar[type[Program]] = LayerGraph
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The same values in canonical form.
+
+        Raises:
+            NmcError: exit MODEL if nothing is left to compute; exit INTERNAL if a pass
+                before left something behind.
+        """
+        graph = _with_linear_before_relu(as_graph(program))
+        if isinstance(graph.by_name[graph.output].op, Input | Transpose | Reshape):
+            raise NmcError.single(
+                "graph-empty",
+                "the network has no layer with weights to put on a chip",
+                ExitCode.MODEL,
+                help="compile a network with at least one Conv, Gemm or MatMul",
+            )
+        # What came from another pass that reported an error need not be canonical.
+        if not context.diagnostics.errors:
+            problems = [Diagnostic("graph-not-canonical", text, origin=layer.origin) for layer, text in faults(graph)]
+            if problems:
+                raise NmcError(problems, ExitCode.INTERNAL)
+        return graph
+
+
+def _with_linear_before_relu(graph: LayerGraph) -> LayerGraph:
+    """A ReLU of the input reads it through a one-to-one linear layer."""
+    taken = {layer.name for layer in graph.layers}
+    layers: list[Layer] = []
+    for layer in graph.layers:
+        if isinstance(layer.op, Relu) and not isinstance(graph.by_name[layer.inputs[0]].op, Linear | Add):
+            op = Linear(Skip(np.ones(layer.shape[0]), layer.shape), np.zeros(layer.shape[0]))
+            name = fresh_name(f"{layer.name}/input", taken)
+            layers.append(Layer(name, op, layer.inputs, layer.shape, without_tensor(layer.origin)))
+            layer = replace(layer, inputs=(name,))
+        layers.append(layer)
+    return graph if len(layers) == len(graph.layers) else rebuilt(graph, layers)
+
+
+def faults(graph: LayerGraph) -> list[tuple[Layer, str]]:
+    """What keeps a graph from being canonical, by layer."""
+    found: list[tuple[Layer, str]] = []
+    for layer in graph.layers:
+        sources = [graph.by_name[name] for name in layer.inputs]
+        ops = [source.op for source in sources]
+        match layer.op:
+            case Input():
+                continue
+            case Transpose() | Reshape():
+                fine = isinstance(ops[0], Input) and len(graph.users[sources[0].name]) == 1
+            case Linear(connectivity, _):
+                fine = _is_value(graph, sources[0])
+                if isinstance(connectivity, Skip) or hasattr(connectivity, "pads"):
+                    fine = fine and connectivity.in_shape == sources[0].shape
+            case Add():
+                fine = all(isinstance(s.op, Linear) or _is_value(graph, s) for s in sources)
+                fine = fine and len(set(layer.inputs)) == len(sources) >= 2
+            case Relu():
+                fine = isinstance(ops[0], Linear | Add)
+            case Softmax():
+                fine = layer.name == graph.output and isinstance(ops[0], Linear | Add | Relu)
+            case _:
+                fine = False
+        if not fine:
+            read = ", ".join(type(op).__name__ for op in ops)
+            found.append((layer, f"layer '{layer.name}' is a {type(layer.op).__name__} of {read or 'nothing'}"))
+    return found
+
+
+def _is_value(graph: LayerGraph, layer: Layer) -> bool:
+    """Whether a layer is a ReLU or the input as the chip sees it."""
+    if isinstance(layer.op, Input):
+        return not any(isinstance(graph.by_name[name].op, Transpose | Reshape) for name in graph.users[layer.name])
+    return isinstance(layer.op, Relu | Transpose | Reshape)
