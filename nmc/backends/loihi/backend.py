@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 
 from nmc.backends.api import API_VERSION, Options, Payload
 from nmc.backends.loihi.emit import emit_program
 from nmc.backends.loihi.emit_neurons import microcode
+from nmc.backends.loihi.interpreter import install_lava
 from nmc.backends.loihi.lava_run import LavaDevice
 from nmc.hardware.target import Target
 from nmc.hardware.target_file import load_target
@@ -67,6 +68,19 @@ class LoihiBackend:
     def microcode(self, network: Network) -> tuple[str, ...]:
         """What of a network needs neuron microcode on hardware, in words; empty: all stock."""
         return microcode(network)
+
+    def install(self, name: str, log: Callable[[str], None]) -> str:
+        """Set the device ``lava`` up (``nmc doctor --install lava``); what is there now, in words.
+
+        Raises:
+            NmcError: (exit 6) no way to set it up worked.
+            ValueError: another device.
+        """
+        if name not in self.devices():
+            raise ValueError(f"the backend loihi has no device {name!r}")
+        lava = install_lava(log)
+        major, minor = lava.python_version
+        return f"Lava {lava.lava_version} under Python {major}.{minor}: {lava.python}"
 
     def devices(self) -> Mapping[str, Device]:
         """``lava``: the emitted program in the Lava interpreter."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from nmc.backends.api import API_VERSION, Backend, Options
+from nmc.backends.loihi import backend as backend_module
 from nmc.backends.loihi.backend import LoihiBackend
 from nmc.backends.loihi.emit import emit_program
+from nmc.backends.loihi.interpreter import LavaInterpreter
 from nmc.backends.loihi.lava_run import run_program
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import Routed
@@ -48,6 +52,14 @@ def test_missing_lava_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exit_code is ExitCode.MISSING
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.slug == "lava-missing" and "nmc doctor --install lava" in diagnostic.help
+
+
+def test_install_goes_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = LavaInterpreter(Path("/x/python"), (3, 10), "0.10.0")
+    monkeypatch.setattr(backend_module, "install_lava", lambda log: made)
+    assert LoihiBackend().install("lava", print) == "Lava 0.10.0 under Python 3.10: /x/python"
+    with pytest.raises(ValueError, match="board"):
+        LoihiBackend().install("board", print)
 
 
 @pytest.mark.lava
