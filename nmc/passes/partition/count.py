@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nmc.hardware.target import Target
-from nmc.ir.mapping import HOST, Cluster, Partitioned
+from nmc.ir.mapping import HOST, Cluster, Partitioned, region_mask
 from nmc.ir.network import Network
 from nmc.passes.partition.demand import Mask, digit_counts, full_bias, profiles_of, synapse_bits
 from nmc.passes.partition.geometry import Geometry, geometries
@@ -33,10 +33,9 @@ def count_limits(
         shapes: the geometries of the network, where the caller has them.
     """
     known = geometries(network) if shapes is None else shapes
-    sources = {p.name: network.by_name[p.source] for p in network.projections}
     kernels: dict[str, Mask] = {}
     constants: dict[str, int] = {}
-    synapses = headers = 0
+    synapses = 0
     profiles: set[tuple[object, ...]] = set()
     for piece in cluster.slices:
         population = network.by_name[piece.population]
@@ -54,13 +53,7 @@ def count_limits(
                 digits, entries = digit_counts(bias[tuple(slice(*axis) for axis in piece.box)])
                 constants[projection.name] = max(constants.get(projection.name, 0), digits)
                 synapses += entries
-    for axon in cluster.axons:
-        source = sources[axon.projection]
-        mask = np.zeros(source.shape, dtype=np.bool_)
-        for box in axon.region:
-            mask[tuple(slice(*axis) for axis in box)] = True
-        shared = known[axon.projection].kernel and target.weights.shared
-        headers += int(mask.reshape(len(mask), -1).any(axis=1).sum()) if shared else int(mask.sum())
+    headers = _headers(cluster, network, target, known)
     constant_axons = sum(constants.values())
     heard = heard_by(Partitioned(network, (cluster,)), cluster)
     return CoreUse(
@@ -76,6 +69,17 @@ def count_limits(
         ),
         threshold_profiles=len(profiles),
     )
+
+
+def _headers(cluster: Cluster, network: Network, target: Target, shapes: Mapping[str, Geometry]) -> int:
+    """Axon entries: source channels where the kernel is shared, source neurons where not."""
+    sources = {p.name: network.by_name[p.source] for p in network.projections}
+    headers = 0
+    for axon in cluster.axons:
+        mask = region_mask(axon.region, sources[axon.projection].shape)
+        shared = shapes[axon.projection].kernel and target.weights.shared
+        headers += int(mask.reshape(len(mask), -1).any(axis=1).sum()) if shared else int(mask.sum())
+    return headers
 
 
 def count_all(partitioned: Partitioned, target: Target) -> Mapping[int, CoreUse]:

@@ -66,19 +66,16 @@ class Limit:
     """A limit of a core.
 
     Attributes:
+        slug: the name of its diagnostic.
         name: the key of section [core] of a target file, and the field of `CoreUse`.
         holds: the predicate.
         help: what to do when one neuron alone exceeds it.
     """
 
+    slug: str
     name: str
     holds: Callable[[CoreUse, CoreLimits], bool]
     help: str
-
-    @property
-    def slug(self) -> str:
-        """The name of its diagnostic."""
-        return "core-" + self.name.replace("_", "-")
 
     @property
     def sentence(self) -> str:
@@ -92,23 +89,26 @@ class Limit:
 
 
 LIMITS = (
-    Limit("neurons", neurons_fit, "take a target with larger cores"),
+    Limit("core-neurons", "neurons", neurons_fit, "take a target with larger cores"),
     Limit(
+        "core-in-axons",
         "in_axons",
         in_axons_fit,
         "lower the layer's fan-in: fewer input channels, a smaller kernel, groups, or a dense layer in two steps",
     ),
     Limit(
+        "core-out-axons",
         "out_axons",
         out_axons_fit,
         "let fewer cores read the layer: a narrower next layer, or fewer branches from it",
     ),
     Limit(
+        "core-synapse-bits",
         "synapse_bits",
         synapse_bits_fit,
         "lower the layer's fan-in or the weight bits (--weight-bits), or prune weights to zero",
     ),
-    Limit("threshold_profiles", threshold_profiles_fit, "use one threshold for the layer"),
+    Limit("core-threshold-profiles", "threshold_profiles", threshold_profiles_fit, "use one threshold for the layer"),
 )
 """All limits, in the order in which they are reported."""
 
