@@ -19,9 +19,6 @@ from nmc.hardware.target_file import load_target
 from nmc.ir.diagnostic import ExitCode, NmcError
 
 GROUP = "nmc.backends"
-ALIASES = {"loihi": "loihi2"}
-"""Short names of targets."""
-
 PROTOCOL = ("name", "api_version", "targets", "pipeline", "emit", "devices")
 
 
@@ -150,16 +147,15 @@ def find_target(name: str) -> tuple[Backend, Target]:
     """The target of a name, and the backend that serves it.
 
     Args:
-        name: a target (``loihi2``), an alias (``loihi``), ``family:target``, or the path of a
-            target file (``*.toml``).
+        name: a target (``loihi2``), a family whose backend has a ``default_target``
+            (``loihi``), ``family:target``, or the path of a target file (``*.toml``).
 
     Raises:
         NmcError: unknown (exit 2), or its backend cannot be used (exit 6).
     """
     if name.endswith(".toml"):
         return _from_file(Path(name))
-    family, _, rest = name.rpartition(":")
-    wanted = ALIASES.get(rest, rest)
+    family, _, wanted = name.rpartition(":")
     seen: list[str] = []
     broken: list[NmcError] = []
     for plugin in _likeliest_first(wanted, family):
@@ -171,15 +167,17 @@ def find_target(name: str) -> tuple[Backend, Target]:
                 raise
             broken.append(error)
             continue
-        if wanted in targets:
-            return backend, targets[wanted]
-        seen.extend(targets)
+        default = getattr(backend, "default_target", None)
+        chosen = default if wanted == plugin.family and default else wanted
+        if chosen in targets:
+            return backend, targets[chosen]
+        seen.extend([*targets, *([plugin.family] if default else [])])
     diagnostics = [d for error in broken for d in error.diagnostics]
     unknown = NmcError.single(
         "target-unknown",
-        f"no target '{name}'; known: {', '.join(sorted({*seen, *ALIASES})) or 'none'}",
+        f"no target '{name}'; known: {', '.join(sorted(seen)) or 'none'}",
         ExitCode.USAGE,
-        help=_near(wanted, [*seen, *ALIASES]) or "`nmc targets` lists every chip",
+        help=_near(wanted, seen) or "`nmc targets` lists every chip",
     )
     raise NmcError([*unknown.diagnostics, *diagnostics], ExitCode.USAGE)
 

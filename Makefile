@@ -1,0 +1,44 @@
+# `make demo`, `make test`: both set themselves up from a bare machine with Python 3.11 to 3.13.
+#
+# PYTHON=/path/to/python chooses an interpreter; VENV=folder another place for the environment.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.nmc-ready
+STAMP_DEV := $(VENV)/.nmc-ready-dev
+
+.PHONY: demo test test-fast lint docs lava clean
+
+demo: $(STAMP)
+	$(BIN)/nmc demo
+
+test: $(STAMP_DEV) lava
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP_DEV)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The generated pages; tests compare them with what the code says.
+docs: $(STAMP)
+	$(BIN)/nmc explain --markdown > docs/errors.md
+	$(BIN)/nmc ops --markdown > docs/operators.md
+
+# A missing Lava skips its tests with the reason, except under CI=true, where it fails them.
+lava: $(STAMP_DEV)
+	$(if $(filter true,$(CI)),,-)$(BIN)/nmc doctor --install lava
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	PYTHON="$(PYTHON)" sh scripts/setup.sh "$(VENV)" .
+	@touch $@
+
+$(STAMP_DEV): pyproject.toml scripts/setup.sh
+	PYTHON="$(PYTHON)" sh scripts/setup.sh "$(VENV)" ".[dev]"
+	@touch $@ $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html

@@ -1,0 +1,113 @@
+"""What the commands that take an artifact share: loading it, its data, its devices, writing arrays."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from nmc.compiler.cli.availability import choose
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from nmc.compiler.cli.session import Session
+    from nmc.ir.connectivity import Array
+    from nmc.runtime.artifact import Artifact
+    from nmc.runtime.data import Data
+    from nmc.runtime.device import Device
+
+
+def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int = 0, limit: int | None = None) -> Data:
+    """The samples that a data spec names, preprocessed as the artifact says; warnings are reported.
+
+    Raises:
+        NmcError: the data cannot be used (exit 2).
+    """
+    from dataclasses import replace
+
+    from nmc.runtime.data import Preprocessing, load_data
+
+    if limit is not None and limit < 1:
+        raise NmcError.single("bad-option", f"--samples takes a number of at least 1; got {limit}", ExitCode.USAGE)
+    preprocessing = Preprocessing.from_dict(artifact.manifest["preprocessing"])
+    spec_of_input = artifact.network.input
+    low, high = spec_of_input.low * spec_of_input.scale, spec_of_input.high * spec_of_input.scale
+    data = load_data(spec, spec_of_input.shape, preprocessing, seed=seed, value_range=(low, high))
+    session.report(data.warnings)
+    if limit is None or limit >= len(data):
+        return data
+    return replace(data, x=data.x[:limit], y=None if data.y is None else data.y[:limit])
+
+
+def find_device(artifact: Artifact, name: str) -> Device:
+    """The simulator, or a device of the backend that the artifact was made for.
+
+    Raises:
+        NmcError: no such device (exit 2), or it cannot run here (exit 6).
+    """
+    from nmc.runtime.simulator import Simulator
+
+    if name == "sim":
+        return Simulator()
+    from nmc.compiler.plugins import load_backend
+
+    devices = load_backend(artifact.manifest["target"]["family"]).devices()
+    if name not in devices:
+        close = difflib.get_close_matches(name, ["sim", *devices], 1)
+        raise NmcError.single(
+            "device-unknown",
+            f"no device '{name}' for {artifact.manifest['target']['name']}; known: {', '.join(['sim', *devices])}",
+            ExitCode.USAGE,
+            help=f"did you mean '{close[0]}'?" if close else "",
+        )
+    reason = devices[name].missing()
+    if reason is not None:
+        raise NmcError.single(
+            "device-missing",
+            f"the device '{name}' cannot run here: {reason}",
+            ExitCode.MISSING,
+            help=f"`nmc doctor --install {name}` sets it up, if its backend can",
+        )
+    return devices[name]
+
+
+def trace_kinds(sink: DiagnosticSink, text: str | None) -> frozenset[str]:
+    """``spikes,potentials`` as what a device calls them."""
+    names = {"spikes": "messages", "potentials": "potentials"}
+    wanted = [part.strip() for part in (text or "").split(",") if part.strip()]
+    for name in wanted:
+        choose(sink, "--trace", name, tuple(names))
+    return frozenset(names[name] for name in wanted if name in names)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a compressed ``.npz``, whole or not at all, under exactly this name."""
+    import numpy as np
+
+    with replacing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **dict(arrays))
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` once all is written and synced; else nothing is left."""
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,80 @@
+"""``nmc check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmc.compiler.cli.paths import readable
+from nmc.compiler.cli.progress import ProgressBar
+from nmc.compiler.cli.rendering import printable, table
+from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+
+def command(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Does it fit this chip?")] = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Can it run? Every problem at once, no data."""
+    session: Session = context.obj
+    sink = DiagnosticSink()
+    readable(sink, model, "model")
+    sink.raise_errors(ExitCode.USAGE)
+    if target is not None:
+        from nmc.compiler.plugins import find_target
+
+        find_target(target)  # a mistyped name is said before the model is read
+
+    from nmc.compiler.frontends.onnx import check_model
+
+    checked = check_model(model)
+    session.result(
+        {
+            "supported": checked.supported,
+            "operators": [
+                {"op": u.op, "count": u.count, "status": u.status, "nodes": list(u.nodes), "note": u.note}
+                for u in checked.operators
+            ],
+        }
+    )
+    if not quiet:
+        rows = [(u.op, u.count, u.status, u.note) for u in checked.operators]
+        session.show(table(["operator", "#nodes", "status", "note"], rows))
+    if not checked.supported:
+        session.fail(NmcError(checked.diagnostics, ExitCode.MODEL))
+        return
+    session.report(d for d in checked.diagnostics if d.severity != "note" or session.json)
+    if target is None:
+        hint = f"`nmc check {printable(model)} --target loihi` says whether it fits"
+        session.write(f"{printable(model.name)} can be compiled; {hint}\n")
+    else:
+        _fits(session, model, target)
+
+
+def _fits(session: Session, model: Path, target: str) -> None:
+    """Cut the network into cores with assumed ranges: the count does not depend on the data.
+
+    Raises:
+        NmcError: it does not fit (exit 4), or the target cannot do it (exit 3).
+    """
+    from nmc.compiler.driver import CompileRequest, compile_file
+    from nmc.ir.mapping import Partitioned
+
+    with ProgressBar(session) as progress:
+        compiled = compile_file(model, CompileRequest(target, stop_after="partition"), progress)
+    if not isinstance(compiled.program, Partitioned):
+        raise TypeError(f"the partition stage made a {type(compiled.program).__name__}")
+    program = compiled.program
+    neurons = sum(cluster.neurons for cluster in program.clusters if cluster.id >= 0)
+    session.result({"target": target, "cores_used": program.cores_used, "neurons": neurons})
+    session.write(
+        f"{printable(model.name)} fits {target}: {program.cores_used:,} cores, {neurons:,} neurons; "
+        f"compile it with `nmc compile {printable(model)} --target {target}`\n"
+    )

@@ -1,0 +1,181 @@
+"""``nmc compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmc.compiler.cli.availability import choose
+from nmc.compiler.cli.config import load_config
+from nmc.compiler.cli.paths import readable, writable
+from nmc.compiler.cli.progress import ProgressBar
+from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+
+if TYPE_CHECKING:
+    from nmc.compiler.driver import CompileRequest
+
+CODINGS = ("rate", "graded")
+STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
+
+Option = typer.Option
+Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
+Target = Annotated[str, Option("--target", "-t", help="Chip (see `nmc targets`) or target file.")]
+Out = Annotated[Path | None, Option("--out", "-o", help="Artifact; default: the model's stem + .nmc, here.")]
+Calib = Annotated[str | None, Option(help="Calibration data: .npz, .npy, image folder, random; D:N = first N.")]
+RequireCalib = Annotated[bool, Option("--require-calib", help="No calibration data is an error.")]
+Preprocess = Annotated[str | None, Option(help="scale=1/255,mean=a|b|c,std=a|b|c,layout=NHWC; stored.")]
+Timesteps = Annotated[int, Option("--timesteps", "-T", help="Input steps of a rate code.")]
+Coding = Annotated[str, Option(help="rate or graded.")]
+ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the target's own.")]
+HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
+WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
+Strict = Annotated[bool, Option("--strict", help="No approximation.", hidden=True)]
+Partitioner = Annotated[str, Option(help="auto, tiles or greedy.")]
+Placer = Annotated[str, Option(help="auto, row-major or hill-climb.")]
+Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
+Effort = Annotated[str, Option(help="Search effort: normal.", hidden=True)]
+Chips = Annotated[int | None, Option(help="Chips that may be used.")]
+Seed = Annotated[int, Option(help="Seed of every random choice.")]
+Settings = Annotated[list[str] | None, Option("--set", help="pass.option=value (see `nmc passes`); repeatable.")]
+Config = Annotated[
+    Path | None, Option("--config", callback=load_config, is_eager=True, help="TOML file of options; flags win.")
+]
+StopAfter = Annotated[str | None, Option(help=f"One of: {', '.join(STAGES)}. Nothing is written.")]
+SaveTemps = Annotated[Path | None, Option(help="Folder for the program's text after each pass.")]
+Verify = Annotated[str, Option(help="structure, or full: every layer against ONNX Runtime.")]
+Verbose = Annotated[bool, Option("--verbose", "-v", help="Every pass of the pipeline, notes too.")]
+
+
+def command(
+    context: typer.Context,
+    model: Model,
+    target: Target,
+    out: Out = None,
+    calib: Calib = None,
+    require_calib: RequireCalib = False,
+    preprocess: Preprocess = None,
+    timesteps: Timesteps = 32,
+    coding: Coding = "rate",
+    reset: ResetBy = None,
+    host_input: HostInput = False,
+    weight_bits: WeightBits = None,
+    strict: Strict = False,
+    partitioner: Partitioner = "auto",
+    placer: Placer = "auto",
+    optimise: Optimise = "energy",
+    effort: Effort = "normal",
+    chips: Chips = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    config: Config = None,
+    stop_after: StopAfter = None,
+    save_temps: SaveTemps = None,
+    verify: Verify = "structure",
+    verbose: Verbose = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compile an ONNX network for a chip."""
+    sink = DiagnosticSink()
+    path = out if out is not None else Path(model.stem + ".nmc")
+    _check_paths(sink, model, None if stop_after else path, save_temps)
+    _check_values(sink, {"--coding": coding, "--optimise": optimise, "--effort": effort, "--verify": verify})
+    _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
+    _check_numbers(sink, {"--timesteps": timesteps, "--weight-bits": weight_bits, "--chips": chips}, seed)
+    if strict:
+        sink.error("not-available-yet", "the option --strict of `nmc compile` is not available yet")
+    pairs = _pairs(sink, settings or [])
+    sink.raise_errors(ExitCode.USAGE)
+
+    from nmc.backends.api import Options
+    from nmc.compiler.driver import CompileRequest
+    from nmc.ir.neurons import Reset
+
+    wanted = None if reset is None else Reset(reset)
+    options = Options(
+        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, pairs
+    )
+    request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
+    perform(context.obj, model, request, path, verbose=verbose)
+
+
+def perform(
+    session: Session, model: Path, request: CompileRequest, path: Path, *, verbose: bool = False, advise: bool = True
+) -> None:
+    """Compile, write the artifact, and say what came out.
+
+    Args:
+        session: of this invocation.
+        model: ONNX file.
+        request: what to make of it.
+        path: of the artifact.
+        verbose: name every pass.
+        advise: say what to run next.
+    """
+    from nmc.compiler.cli.summary import compile_document, compile_summary
+    from nmc.compiler.driver import compile_file
+
+    with ProgressBar(session) as progress:
+        compiled = compile_file(model, request, progress)
+    session.report(d for d in compiled.diagnostics if d.severity != "note" or verbose or session.json)
+    if compiled.artifact is None:
+        session.result({"artifact": None, "stages": [{"name": n, "seconds": s} for n, s in compiled.seconds]})
+        from nmc.ir.printer import format_program
+
+        session.show(format_program(compiled.program))
+        return
+    compiled.artifact.save(path)
+    session.result(compile_document(compiled, path))
+    if not session.quiet:
+        session.show(*compile_summary(compiled, model, path, verbose=verbose, advise=advise))
+
+
+def _check_paths(sink: DiagnosticSink, model: Path, out: Path | None, temps: Path | None) -> None:
+    readable(sink, model, "model")
+    if out is not None:
+        writable(sink, out, "output", (model,))
+    if temps is not None and temps.exists() and not temps.is_dir():
+        sink.error("path-not-writable", f"--save-temps {temps} is not a folder", help="give the name of a folder")
+
+
+def _check_values(sink: DiagnosticSink, values: Mapping[str, str]) -> None:
+    known = {
+        "--coding": CODINGS,
+        "--optimise": ("energy",),
+        "--effort": ("normal",),
+        "--verify": ("structure", "full"),
+    }
+    for option, value in values.items():
+        choose(sink, option, value, known[option])
+
+
+def _check_optional(sink: DiagnosticSink, values: Mapping[str, str | None]) -> None:
+    known = {"--reset": ("subtract", "zero"), "--stop-after": STAGES}
+    for option, value in values.items():
+        if value is not None:
+            choose(sink, option, value, known[option])
+
+
+def _check_numbers(sink: DiagnosticSink, counts: Mapping[str, int | None], seed: int) -> None:
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            sink.error("bad-option", f"{option} takes a number of at least 1; got {value}")
+    if seed < 0:
+        sink.error("bad-option", f"--seed takes a number of at least 0; got {seed}")
+
+
+def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:
+    """``pass.option=value`` texts as a table."""
+    pairs: dict[str, str] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            sink.error("bad-option", f"--set takes pass.option=value; got '{text}'", help="`nmc passes` lists options")
+        elif pairs.setdefault(key, value) != value:
+            sink.error("bad-option", f"--set {key} is given twice: {pairs[key]} and {value}")
+    return pairs

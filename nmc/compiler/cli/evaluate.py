@@ -1,0 +1,81 @@
+"""``nmc eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmc.compiler.cli.artifacts import load_samples
+from nmc.compiler.cli.paths import readable
+from nmc.compiler.cli.progress import ProgressBar
+from nmc.compiler.cli.rendering import count, percent, seconds, table
+from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nmc.runtime.evaluation import Evaluation
+
+
+def command(
+    context: typer.Context,
+    artifact: Annotated[Path, typer.Argument(help="What `nmc compile` wrote.", show_default=False)],
+    data: Annotated[str, typer.Option("--data", "-d", help=".npz with x and y, image folder, ...; D:N = first N.")],
+    samples: Annotated[int | None, typer.Option("--samples", help="Take the first N.")] = None,
+    gate: Annotated[float | None, typer.Option(help="Fail (exit 5) if more points are lost against ONNX.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random data.")] = 0,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Accuracy by stage against ONNX Runtime."""
+    session: Session = context.obj
+    sink = DiagnosticSink()
+    readable(sink, artifact, "artifact")
+    if gate is not None and not gate >= 0:
+        sink.error("bad-option", f"--gate takes a number of points of at least 0; got {gate}")
+    sink.raise_errors(ExitCode.USAGE)
+
+    from nmc.runtime.artifact import Artifact
+    from nmc.runtime.evaluation import check_gate, evaluate
+
+    loaded = Artifact.load(artifact)
+    given = load_samples(session, loaded, data, seed=seed, limit=samples)
+    with ProgressBar(session) as progress:
+        evaluation = evaluate(loaded, given, progress=progress)
+    session.result(evaluation.to_dict())
+    if not quiet:
+        session.show(stage_table(evaluation), *curve_table(evaluation))
+        session.write(_closing(evaluation))
+    lost = () if gate is None else check_gate(evaluation, gate)
+    if lost:
+        raise NmcError(lost, ExitCode.GATE)
+
+
+def _closing(evaluation: Evaluation) -> str:
+    text = ""
+    counters, samples = evaluation.counters, evaluation.samples
+    if counters is not None:
+        text += f"per inference: {count(counters.spikes / samples)} spikes, "
+        text += f"{count(counters.synops / samples)} synaptic operations\n"
+    rate = f" ({count(samples / evaluation.seconds)} samples/s)" if evaluation.seconds > 0 else ""
+    return f"{text}{samples:,} samples through the mapped program in {seconds(evaluation.seconds)}{rate}\n"
+
+
+def stage_table(evaluation: Evaluation) -> Table:
+    """Accuracy and agreement with ONNX Runtime, stage by stage."""
+    rows = [(s.stage, percent(s.top1, 2), percent(s.agreement, 2), f"{s.nrmse:.4f}") for s in evaluation.stages]
+    return table(["stage", "#top-1", "#agrees with onnx", "#nrmse"], rows, title=f"{evaluation.samples:,} samples")
+
+
+def curve_table(evaluation: Evaluation) -> list[Table]:
+    """Accuracy after fewer steps, at powers of two and at the last; none for a graded code."""
+    if len(evaluation.curve) < 2:
+        return []
+    last = evaluation.curve[-1].timesteps
+    points = [p for p in evaluation.curve if p.timesteps & (p.timesteps - 1) == 0 or p.timesteps == last]
+    rows = [(p.timesteps, percent(p.top1, 2), percent(p.agreement, 2)) for p in points]
+    return [table(["#timesteps", "#top-1", "#agrees with onnx"], rows, title="if read out earlier")]

@@ -1,0 +1,139 @@
+"""``nmc run``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmc.compiler.cli.artifacts import find_device, load_samples, save_arrays, trace_kinds
+from nmc.compiler.cli.paths import readable, writable
+from nmc.compiler.cli.progress import ProgressBar
+from nmc.compiler.cli.rendering import count, printable, seconds, table
+from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from nmc.ir.connectivity import Array
+    from nmc.runtime.artifact import Artifact
+    from nmc.runtime.device import Device, Execution
+
+TRACE_VALUES = 1 << 28
+"""Values of a trace (2 GiB) that one run may keep."""
+
+SHOWN = 10
+"""Samples that the table on the screen shows."""
+
+
+def command(
+    context: typer.Context,
+    artifact: Annotated[Path, typer.Argument(help="What `nmc compile` wrote.", show_default=False)],
+    data: Annotated[str, typer.Option("--data", "-d", help=".npz, .npy, image folder, random; D:N = first N.")],
+    on: Annotated[str, typer.Option("--on", help="sim, or a device of the target (see `nmc doctor`).")] = "sim",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Outputs and traces, .npz.")] = None,
+    trace: Annotated[str | None, typer.Option(help="spikes,potentials: kept in --out.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random data.")] = 0,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run samples through a compiled network."""
+    session: Session = context.obj
+    sink = DiagnosticSink()
+    readable(sink, artifact, "artifact")
+    if out is not None:
+        writable(sink, out, "output", (artifact, Path(data)))
+    kinds = trace_kinds(sink, trace)
+    if kinds and out is None:
+        sink.error("bad-option", "--trace needs a file to keep the traces in", help="add --out traces.npz")
+    sink.raise_errors(ExitCode.USAGE)
+
+    from nmc.ir.reference import decode, encode
+    from nmc.runtime.artifact import Artifact
+
+    loaded = Artifact.load(artifact)
+    device = find_device(loaded, on)
+    samples = load_samples(session, loaded, data, seed=seed)
+    _check_trace(loaded, len(samples), kinds)
+    begin = time.perf_counter()
+    execution = execute(session, device, loaded, encode(loaded.network, samples.x), kinds)
+    duration = time.perf_counter() - begin
+    outputs = decode(loaded.network, execution.readout)
+    if out is not None:
+        traces = {f"spikes/{name}": value for name, value in execution.trace.messages.items()}
+        traces |= {f"potentials/{name}": value for name, value in execution.trace.potentials.items()}
+        save_arrays(out, {"outputs": outputs, **traces})
+    counters = None if execution.counters is None else counter_row(execution)
+    session.result({"device": on, "samples": len(samples), "outputs": out, "seconds": duration, "counters": counters})
+    if not quiet:
+        _show(session, outputs, samples.y, counters, duration, out)
+
+
+def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> None:
+    values = samples * artifact.network.timesteps * sum(p.neurons for p in artifact.network.populations) * len(kinds)
+    if values > TRACE_VALUES:
+        raise NmcError.single(
+            "trace-too-large",
+            f"the traces would hold {values:,} values, at most {TRACE_VALUES:,}",
+            ExitCode.USAGE,
+            help=f"trace fewer samples: --data D:{max(1, samples * TRACE_VALUES // values)}",
+        )
+
+
+def execute(session: Session, device: Device, artifact: Artifact, inputs: Array, kinds: frozenset[str]) -> Execution:
+    """Run integer inputs on a device; the simulator shows its progress."""
+    from nmc.runtime.simulator import Simulator, simulate
+
+    with ProgressBar(session) as progress:
+        if isinstance(device, Simulator):
+            return simulate(artifact.routed, inputs, trace=kinds, progress=progress)
+        progress(f"running on {device.name}", 0.0)
+        return device.execute(artifact, inputs, trace=kinds)
+
+
+def counter_row(execution: Execution) -> dict[str, int | None]:
+    """The counters of the ``--json`` contract, sums over all samples; no device counts cycles yet."""
+    counters = execution.counters
+    if counters is None:
+        raise ValueError("the device does not count")
+    return {
+        "spikes": counters.spikes,
+        "synops": counters.synops,
+        "neuron_updates": counters.neuron_updates,
+        "packets": counters.packets,
+        "hops": counters.hops,
+        "cycles": None,
+        "host_ops": counters.host_ops,
+        "overflows": counters.overflows,
+    }
+
+
+def _show(
+    session: Session,
+    outputs: Array,
+    labels: Array | None,
+    counters: dict[str, int | None] | None,
+    duration: float,
+    out: Path | None,
+) -> None:
+    import numpy as np
+
+    flat = outputs.reshape(len(outputs), -1)
+    rows = []
+    for number, values in enumerate(flat[:SHOWN]):
+        best = int(np.argmax(values))
+        label = "-" if labels is None else int(labels[number])
+        rows.append((number, best, f"{values[best]:.4g}", label))
+    session.show(table(["#sample", "#largest output", "#its value", "#label"], rows))
+    if len(flat) > SHOWN:
+        session.write(f"... and {len(flat) - SHOWN:,} more samples\n")
+    if labels is not None:
+        right = int((flat.argmax(1) == labels).sum())
+        session.write(f"{right:,} of {len(flat):,} right ({100 * right / len(flat):.2f} %)\n")
+    if counters is not None:
+        per = {name: value / len(flat) for name, value in counters.items() if value is not None}
+        session.show(table(["per inference", "#count"], [(n.replace("_", " "), count(v)) for n, v in per.items()]))
+    session.write(f"{len(flat):,} samples in {seconds(duration)}")
+    session.write(f", outputs in {printable(out)}\n" if out is not None else "; --out FILE keeps the outputs\n")
