@@ -35,7 +35,8 @@ def test_every_fault_is_refused(name, partitioner, placer, seed):
 def test_every_kind_of_fault_is_planted_somewhere():
     target = chip()
     planted = {
-        fault for name, partitioner, placer in MAPPINGS
+        fault
+        for name, partitioner, placer in MAPPINGS
         for fault, _ in plant_faults(mapped(SMALL[name](), target, partitioner=partitioner, placer=placer), 0)
     }
     assert planted == {fault.__name__.replace("_", " ") for fault in FAULTS}
