@@ -69,7 +69,7 @@ def emit_program(network: Network) -> Payload:
         offset = np.zeros(population.neurons, dtype=np.int64)
         for projection in network.incoming[population.name]:
             offset += plans[projection.name].offset
-        build += offset_lines(numbers[population.name], offset, arrays)
+        build += offset_lines(numbers[population.name], offset, population.shape, arrays)
 
     members = {
         PROGRAM: _program(network, numbers, build).encode(),

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmc.backends.loihi.emit_synapses import constant_messages, int_tuple
+from nmc.backends.loihi.emit_synapses import array_text, constant_messages, int_tuple
 from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population
 from nmc.ir.neurons import IF, LIF, NO_MEMORY, STATE_LIMIT, Graded, GradedReLU, Integrator, Reset, Source
 
 READOUT_THRESHOLD = (1 << 17) - 1
 """Largest threshold mantissa of Loihi's register (17 bit): a read-out below it never fires."""
+
+LINE = 110
+"""Longest line of emitted source, without its indentation."""
 
 
 def microcode(network: Network) -> tuple[str, ...]:
@@ -58,11 +61,11 @@ class PopulationWriter:
 
     @property
     def _shape(self) -> str:
-        return int_tuple((self.population.neurons + self.constants,))
+        return f"shape={int_tuple((self.population.neurons + self.constants,))}"
 
     @property
-    def _reset(self) -> str:
-        return f"reset_interval=period, reset_offset={int(self.population.start) + 1}"
+    def _reset(self) -> tuple[str, str]:
+        return "reset_interval=period", f"reset_offset={int(self.population.start) + 1}"
 
     def lines(self) -> list[str]:
         """Source lines that append the population to ``net``.
@@ -78,7 +81,7 @@ class PopulationWriter:
                 return [head, f"net.append(source(inputs, period, constants={int_tuple(values)}))"]
             case GradedReLU() | Graded():
                 process = "GradedReluVec" if isinstance(neuron, GradedReLU) else "GradedVec"
-                lines = [head, f"net.append({process}(shape={self._shape}, vth=0))"]
+                lines = [head, f"net.append({process}({self._shape}, vth=0))"]
                 if self.constants:
                     count, values = self.constants, constant_messages(self.constants)
                     picked = f"pick({count}, {n}, {n + count})"
@@ -104,20 +107,16 @@ class PopulationWriter:
             full: an array even where one number would do.
         """
         shape, n = self.population.shape, self.population.neurons
-        flat = np.broadcast_to(values, shape).reshape(shape[0], -1)
-        first = int(flat[0, 0])
+        flat = np.broadcast_to(values, shape).reshape(-1)
+        first = int(flat[0])
         uniform = bool(np.all(flat == first))
         if uniform and not full and (not self.constants or first == constant):
             return str(first)
         key = f"population_{self.number}_{name}"
         if uniform:
             text = f"np.full({n}, {first}, dtype=np.int32)"
-        elif np.all(flat == flat[:, :1]):
-            self.arrays[key] = flat[:, 0]
-            text = f'np.repeat(a["{key}"].astype(np.int32), {flat.shape[1]})'
         else:
-            self.arrays[key] = flat.reshape(-1)
-            text = f'a["{key}"].astype(np.int32)'
+            text = f"{array_text(key, flat, shape, self.arrays)}.astype(np.int32)"
         return f"padded({text}, {constant}, {self.constants})" if self.constants else text
 
     def _bias(self, mantissa: Array) -> str:
@@ -135,25 +134,27 @@ class PopulationWriter:
         if neuron.reset is Reset.ZERO:
             return self._stock(neuron, threshold=neuron.threshold, du=neuron.du, dv=neuron.dv)
         # Constant neurons: threshold 0 and a bias above it, so that they fire in every step.
-        return [
-            f"net.append(SubtractiveLIF(shape={self._shape}, du={int(neuron.du)}, dv={int(neuron.dv)}, "
-            f"vth={self._parameter('threshold', neuron.threshold, 0)}, bias_mant={self._bias(neuron.bias_mant)}, "
-            f"bias_exp={self._parameter('bias_exp', neuron.bias_exp, 0)}, "
-            f"v0={self._parameter('v0', neuron.v0, 0)}, {self._reset}))",
-            *self._drive(),
-        ]
+        update = self._update(neuron, neuron.threshold, neuron.du, neuron.dv)
+        v0 = f"v0={self._parameter('v0', neuron.v0, 0)}"
+        return [*_append("SubtractiveLIF", self._shape, *update, v0, *self._reset), *self._drive()]
+
+    def _update(self, neuron: LIF | Integrator, threshold: Array, du: int, dv: int) -> tuple[str, ...]:
+        return (
+            f"du={int(du)}",
+            f"dv={int(dv)}",
+            f"vth={self._parameter('threshold', threshold, 0)}",
+            f"bias_mant={self._bias(neuron.bias_mant)}",
+            f"bias_exp={self._parameter('bias_exp', neuron.bias_exp, 0)}",
+        )
 
     def _stock(self, neuron: LIF | Integrator, *, threshold: Array, du: int, dv: int) -> list[str]:
-        update = (
-            f"du={int(du)}, dv={int(dv)}, vth={self._parameter('threshold', threshold, 0)}, "
-            f"bias_mant={self._bias(neuron.bias_mant)}, bias_exp={self._parameter('bias_exp', neuron.bias_exp, 0)}"
-        )
+        update = self._update(neuron, threshold, du, dv)
         if not restored_by_loader(self.population):
-            return [f"net.append(LIFReset(shape={self._shape}, {update}, {self._reset}))", *self._drive()]
+            return [*_append("LIFReset", self._shape, *update, *self._reset), *self._drive()]
         start = int(self.population.start)
         lines = [
             f"v0 = {self._parameter('v0', neuron.v0, 0, full=True)}",
-            f"net.append(LIF(shape={self._shape}, v=v0, {update}))",
+            *_append("LIF", self._shape, "v=v0", *update),
             f"load(net[{self.number}].v, [v0], period, {start})",
         ]
         if du != NO_MEMORY:
@@ -164,11 +165,17 @@ class PopulationWriter:
         names = {"vth": ("threshold", neuron.threshold, 1), "v0": ("v0", neuron.v0, 0)}
         given = {key: self._parameter(name, np.asarray(x), c, full=True) for key, (name, x, c) in names.items()}
         bias = self._bias(neuron.bias) if self.driven else self._parameter("bias", neuron.bias, 1, full=True)
-        return [
-            f"net.append(IntegrateAndFire(shape={self._shape}, vth={given['vth']}, bias={bias}, v0={given['v0']}, "
-            f"subtract={neuron.reset is Reset.SUBTRACT}, {self._reset}))",
-            *self._drive(),
-        ]
+        update = (f"vth={given['vth']}", f"bias={bias}", f"v0={given['v0']}")
+        subtract = f"subtract={neuron.reset is Reset.SUBTRACT}"
+        return [*_append("IntegrateAndFire", self._shape, *update, subtract, *self._reset), *self._drive()]
+
+
+def _append(process: str, *arguments: str) -> list[str]:
+    """Lines that append a process to ``net``; long ones with one argument a line."""
+    line = f"net.append({process}({', '.join(arguments)}))"
+    if len(line) <= LINE:
+        return [line]
+    return [f"net.append({process}(", *(f"    {argument}," for argument in arguments), "))"]
 
 
 def never_fires(network: Network, population: Population) -> bool:

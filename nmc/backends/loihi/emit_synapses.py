@@ -158,9 +158,20 @@ def matrix_text(number: int, connectivity: Connectivity, arrays: dict[str, Array
             raise TypeError(f"no Lava form of {type(connectivity).__name__}")
 
 
+def array_text(key: str, values: Array, shape: Shape, arrays: dict[str, Array]) -> str:
+    """The expression for values per neuron, (neurons, ...); stored once per channel where that is enough."""
+    per = size(shape[1:])
+    by_channel = values.reshape(shape[0], per, *values.shape[1:])
+    if per > 1 and np.array_equal(by_channel, np.broadcast_to(by_channel[:, :1], by_channel.shape)):
+        arrays[key] = by_channel[:, 0]
+        return f'spread(a["{key}"], {per})'
+    arrays[key] = values
+    return f'a["{key}"]'
+
+
 def int_tuple(values: Shape) -> str:
     """A tuple of integers as source text, whatever integer type they had."""
-    return "(" + "".join(f"{int(v)}, " for v in values).removesuffix(" ") + ")"
+    return repr(tuple(int(v) for v in values))
 
 
 def connect_lines(
@@ -187,29 +198,28 @@ def connect_lines(
     if any(group.rows is not None for group in plan.groups):
         shape = projection.connectivity.out_shape
         shifts = np.broadcast_to(per_channel(projection.shift, shape), shape)
-        arrays[f"projection_{number}_shift"] = shifts.reshape(-1)
+        lines.append(f"shifts = {array_text(f'projection_{number}_shift', shifts.reshape(-1), shape, arrays)}")
     settings = f"delay={int(projection.delay)}, bits={GRADED_BITS if graded else 1}"
     for index, group in enumerate(plan.groups):
         text = f"connect(net[{source}], net[{target}], weights, {settings}, exponent={-group.shift}"
         if group.rows is not None:
-            text += f', rows=a["projection_{number}_shift"] == {group.shift}'
+            text += f", rows=shifts == {group.shift}"
         if group.bias is not None:
-            arrays[f"projection_{number}_bias_{index}"] = group.bias
-            text += f', bias=a["projection_{number}_bias_{index}"]'
+            shape = projection.connectivity.out_shape
+            text += f", bias={array_text(f'projection_{number}_bias_{index}', group.bias, shape, arrays)}"
         lines.append(text + ")")
     return lines
 
 
-def offset_lines(target: int, offset: Array, arrays: dict[str, Array]) -> list[str]:
+def offset_lines(target: int, offset: Array, shape: Shape, arrays: dict[str, Array]) -> list[str]:
     """Source lines for constant sums into a population, one process per sign; adds their arrays."""
     lines = []
     for sign, part in (("positive", np.maximum(offset, 0)), ("negative", np.minimum(offset, 0))):
         if np.any(part):
             columns = digits(part)
-            key = f"population_{target}_{sign}"
-            arrays[key] = columns
+            matrix = array_text(f"population_{target}_{sign}", columns, shape, arrays)
             values = int_tuple(constant_messages(columns.shape[1]))
-            lines.append(f'constants(net[{target}], a["{key}"], {values})')
+            lines.append(f"constants(net[{target}], {matrix}, {values})")
     return lines
 
 
