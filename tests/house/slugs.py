@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from tests.house.source import Module
 
@@ -41,6 +42,7 @@ def literals(node: ast.expr) -> Iterator[str]:
         yield from literals(node.orelse)
 
 
+@cache
 def used_slugs(modules: tuple[Module, ...]) -> Mapping[str, str]:
     """Slug -> one place that uses it, as ``path:line``."""
     positions = slug_positions(modules)

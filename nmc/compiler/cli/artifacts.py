@@ -30,13 +30,13 @@ def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int =
     from dataclasses import replace
 
     from nmc.runtime.data import Preprocessing, load_data
+    from nmc.runtime.session import calibrated_range
 
     if limit is not None and limit < 1:
         raise NmcError.single("bad-option", f"--samples takes a number of at least 1; got {limit}", ExitCode.USAGE)
     preprocessing = Preprocessing.from_dict(artifact.manifest["preprocessing"])
-    spec_of_input = artifact.network.input
-    low, high = spec_of_input.low * spec_of_input.scale, spec_of_input.high * spec_of_input.scale
-    data = load_data(spec, spec_of_input.shape, preprocessing, seed=seed, value_range=(low, high))
+    in_range = calibrated_range(artifact.network)
+    data = load_data(spec, artifact.network.input.shape, preprocessing, seed=seed, value_range=in_range)
     session.report(data.warnings)
     if limit is None or limit >= len(data):
         return data
@@ -49,6 +49,7 @@ def find_device(artifact: Artifact, name: str) -> Device:
     Raises:
         NmcError: no such device (exit 2), or it cannot run here (exit 6).
     """
+    from nmc.runtime.session import require
     from nmc.runtime.simulator import Simulator
 
     if name == "sim":
@@ -64,14 +65,7 @@ def find_device(artifact: Artifact, name: str) -> Device:
             ExitCode.USAGE,
             help=f"did you mean '{close[0]}'?" if close else "",
         )
-    reason = devices[name].missing()
-    if reason is not None:
-        raise NmcError.single(
-            "device-missing",
-            f"the device '{name}' cannot run here: {reason}",
-            ExitCode.MISSING,
-            help=f"`nmc doctor --install {name}` sets it up, if its backend can",
-        )
+    require(devices[name])
     return devices[name]
 
 

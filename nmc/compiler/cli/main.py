@@ -117,6 +117,8 @@ def _execute(session: Session, arguments: Sequence[str]) -> None:
         refuse_later(arguments)
         app = build()
         status = app(list(arguments) or ["--help"], prog_name="nmc", standalone_mode=False, obj=session)
+        if status == ExitCode.INTERRUPTED:  # some typers turn Ctrl-C into an exit code
+            raise KeyboardInterrupt
         if isinstance(status, int) and not isinstance(status, bool) and status:
             session.code = ExitCode(status)
     except NmcError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from nmc.ir.connectivity import Array
     from nmc.runtime.artifact import Artifact
     from nmc.runtime.device import Device, Execution
+    from nmc.runtime.session import RunResult
 
 TRACE_VALUES = 1 << 28
 """Values of a trace (2 GiB) that one run may keep."""
@@ -50,25 +50,23 @@ def command(
         sink.error("bad-option", "--trace needs a file to keep the traces in", help="add --out traces.npz")
     sink.raise_errors(ExitCode.USAGE)
 
-    from nmc.ir.reference import decode, encode
+    from nmc.runtime import session as runtime
     from nmc.runtime.artifact import Artifact
 
     loaded = Artifact.load(artifact)
     device = find_device(loaded, on)
     samples = load_samples(session, loaded, data, seed=seed)
     _check_trace(loaded, len(samples), kinds)
-    begin = time.perf_counter()
-    execution = execute(session, device, loaded, encode(loaded.network, samples.x), kinds)
-    duration = time.perf_counter() - begin
-    outputs = decode(loaded.network, execution.readout)
+    with ProgressBar(session) as progress:
+        result = runtime.run(loaded, samples.x, _watched(device, progress), trace=kinds)
     if out is not None:
-        traces = {f"spikes/{name}": value for name, value in execution.trace.messages.items()}
-        traces |= {f"potentials/{name}": value for name, value in execution.trace.potentials.items()}
-        save_arrays(out, {"outputs": outputs, **traces})
-    counters = None if execution.counters is None else counter_row(execution)
-    session.result({"device": on, "samples": len(samples), "outputs": out, "seconds": duration, "counters": counters})
+        trace_of = result.execution.trace
+        traces = {f"spikes/{name}": value for name, value in trace_of.messages.items()}
+        traces |= {f"potentials/{name}": value for name, value in trace_of.potentials.items()}
+        save_arrays(out, {"outputs": result.outputs, **traces})
+    session.result({**result.to_dict(), "outputs": out})
     if not quiet:
-        _show(session, outputs, samples.y, counters, duration, out)
+        _show(session, result, samples.y, out)
 
 
 def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> None:
@@ -82,45 +80,21 @@ def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> Non
         )
 
 
-def execute(session: Session, device: Device, artifact: Artifact, inputs: Array, kinds: frozenset[str]) -> Execution:
-    """Run integer inputs on a device; the simulator shows its progress."""
+def _watched(device: Device, progress: ProgressBar) -> Device:
+    """The device; the simulator with its progress shown."""
     from nmc.runtime.simulator import Simulator, simulate
 
-    with ProgressBar(session) as progress:
-        if isinstance(device, Simulator):
-            return simulate(artifact.routed, inputs, trace=kinds, progress=progress)
-        progress(f"running on {device.name}", 0.0)
-        return device.execute(artifact, inputs, trace=kinds)
+    class WatchedSimulator(Simulator):
+        def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
+            return simulate(artifact.routed, inputs, trace=trace, progress=progress)
+
+    return WatchedSimulator() if isinstance(device, Simulator) else device
 
 
-def counter_row(execution: Execution) -> dict[str, int | None]:
-    """The counters of the ``--json`` contract, sums over all samples; no device counts cycles yet."""
-    counters = execution.counters
-    if counters is None:
-        raise ValueError("the device does not count")
-    return {
-        "spikes": counters.spikes,
-        "synops": counters.synops,
-        "neuron_updates": counters.neuron_updates,
-        "packets": counters.packets,
-        "hops": counters.hops,
-        "cycles": None,
-        "host_ops": counters.host_ops,
-        "overflows": counters.overflows,
-    }
-
-
-def _show(
-    session: Session,
-    outputs: Array,
-    labels: Array | None,
-    counters: dict[str, int | None] | None,
-    duration: float,
-    out: Path | None,
-) -> None:
+def _show(session: Session, result: RunResult, labels: Array | None, out: Path | None) -> None:
     import numpy as np
 
-    flat = outputs.reshape(len(outputs), -1)
+    flat = result.outputs.reshape(len(result.outputs), -1)
     rows = []
     for number, values in enumerate(flat[:SHOWN]):
         best = int(np.argmax(values))
@@ -132,8 +106,10 @@ def _show(
     if labels is not None:
         right = int((flat.argmax(1) == labels).sum())
         session.write(f"{right:,} of {len(flat):,} right ({100 * right / len(flat):.2f} %)\n")
+    counters = result.execution.counters
     if counters is not None:
-        per = {name: value / len(flat) for name, value in counters.items() if value is not None}
-        session.show(table(["per inference", "#count"], [(n.replace("_", " "), count(v)) for n, v in per.items()]))
-    session.write(f"{len(flat):,} samples in {seconds(duration)}")
+        names = ("spikes", "synops", "neuron_updates", "packets", "hops", "host_ops", "overflows")
+        counts = [(name.replace("_", " "), count(getattr(counters, name) / len(flat))) for name in names]
+        session.show(table(["per inference", "#count"], counts))
+    session.write(f"{len(flat):,} samples on {result.device} in {seconds(result.seconds)}")
     session.write(f", outputs in {printable(out)}\n" if out is not None else "; --out FILE keeps the outputs\n")

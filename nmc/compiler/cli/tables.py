@@ -96,6 +96,12 @@ def target_rows(target: Target) -> list[dict[str, object]]:
     return rows
 
 
+def _shown(value: object) -> object:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return "not limited or not published" if value is None else value
+
+
 def _value(value: object) -> object:
     if isinstance(value, tuple):
         return [_value(item) for item in value]
@@ -117,9 +123,7 @@ def show_target(session: Session, target: Target) -> None:
         }
     )
     session.write(f"{target.name} (family {target.family}): {target.description}\nhash {target.hash}\n")
-    shown = [
-        (r["key"], "not limited or not published" if r["value"] is None else r["value"], r["source"]) for r in rows
-    ]
+    shown = [(r["key"], _shown(r["value"]), r["source"]) for r in rows]
     session.show(table(["key", "value", "source"], shown))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nmc.compiler.cli.artifacts import find_device, load_samples
 from nmc.compiler.cli.paths import readable
+from nmc.compiler.cli.rendering import table
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from nmc.runtime.verification import Verification
 
 
 def command(
@@ -38,3 +42,34 @@ def command(
     given = load_samples(session, loaded, data or f"random:{samples}", seed=seed, limit=samples)
     result = verify(loaded, given.x, device=device)
     session.result(result.to_dict())
+    if not quiet:
+        _show(session, result, len(given))
+    errors = [d for d in result.diagnostics if d.severity == "error"]
+    session.report(d for d in result.diagnostics if d.severity == "warning" or (d.severity == "note" and session.json))
+    if errors:
+        raise NmcError(errors, ExitCode.GATE)
+
+
+def _show(session: Session, result: Verification, samples: int) -> None:
+    rows = [
+        (
+            layer.name,
+            f"{layer.max_error:.4g}",
+            f"{layer.rmse:.4g}",
+            f"{layer.bound:.4g}",
+            "-" if layer.correlation is None else f"{layer.correlation:.4f}",
+            "ok" if layer.ok else "OUT OF BOUND",
+        )
+        for layer in result.layers
+    ]
+    columns = ["layer", "#max error", "#rmse", "#bound on rmse", "#correlation", "verdict"]
+    session.show(table(columns, rows, title=f"against ONNX Runtime, {samples:,} samples"))
+    exact = result.bit_exact
+    if exact is not None:
+        verdict = "bit for bit equal" if exact.spikes_equal and exact.potentials_equal else "DIFFERENT"
+        spikes = "equal" if exact.spikes_equal else "different"
+        potentials = "equal" if exact.potentials_equal else "different"
+        session.write(
+            f"simulator and {exact.device}: {verdict} over {exact.steps:,} steps (spikes {spikes}, "
+            f"potentials {potentials})\n"
+        )
