@@ -90,17 +90,31 @@ class Evaluation:
         """The row of a stage."""
         return next((s for s in self.stages if s.stage == name), None)
 
+    @property
+    def spikes_per_inference(self) -> float | None:
+        """Messages of all populations, the host's included; None if nothing was counted."""
+        return self.counters.spikes / self.samples if self.counters else None
+
+    @property
+    def synops_per_inference(self) -> float | None:
+        """Synaptic operations on cores; None if nothing was counted."""
+        return self.counters.synops / self.samples if self.counters else None
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Samples by `seconds`."""
+        return self.samples / self.seconds if self.seconds > 0 else None
+
     def to_dict(self) -> dict[str, object]:
         """The form of ``eval --json``."""
-        counters = self.counters
         return {
             "samples": self.samples,
             "stages": [stage.to_dict() for stage in self.stages],
             "curve": [point.to_dict() for point in self.curve],
-            "spikes_per_inference": counters.spikes / self.samples if counters else None,
-            "synops_per_inference": counters.synops / self.samples if counters else None,
+            "spikes_per_inference": self.spikes_per_inference,
+            "synops_per_inference": self.synops_per_inference,
             "seconds": self.seconds,
-            "samples_per_second": self.samples / self.seconds if self.seconds > 0 else None,
+            "samples_per_second": self.samples_per_second,
         }
 
 
@@ -232,7 +246,7 @@ def evaluate(
             tallies[name].add(outputs, wanted, labels)
             if progress is not None:
                 done = (first + len(x) * (number + 1) / len(order)) / samples
-                progress(f"evaluate {name}", min(done, 1.0))
+                progress("evaluate", min(done, 1.0))
     rows = tuple(tallies[name].result(name, samples, data.y is not None) for name in order)
     if mapped is None:
         return Evaluation(samples, rows, (), None, time.perf_counter() - begin)

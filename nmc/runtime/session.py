@@ -23,17 +23,18 @@ class RunResult:
         outputs: (N, *output shape) float64: the read-outs, decoded.
         execution: as the device gave it, with the traces that were asked for.
         seconds: wall time of the device.
-        cycles: steps that were executed: samples times ``timesteps_total``.
     """
 
     device: str
     outputs: Array
     execution: Execution
     seconds: float
-    cycles: int
 
     def to_dict(self) -> dict[str, object]:
-        """The form of ``run --json``; ``outputs`` is the path, which the caller knows."""
+        """The form of ``run --json``; ``outputs`` is the path, which the caller knows.
+
+        No device counts cycles; what it cannot count is null.
+        """
         counters = self.execution.counters
         names = ("spikes", "synops", "neuron_updates", "packets", "hops")
         return {
@@ -41,8 +42,7 @@ class RunResult:
             "samples": len(self.outputs),
             "outputs": None,
             "seconds": self.seconds,
-            "counters": {name: getattr(counters, name) if counters else None for name in names}
-            | {"cycles": self.cycles},
+            "counters": {name: getattr(counters, name) if counters else None for name in names} | {"cycles": None},
         }
 
 
@@ -65,7 +65,7 @@ def run(artifact: Artifact, x: Array, device: Device, *, trace: frozenset[str] =
     execution = device.execute(artifact, inputs, trace=trace)
     seconds = time.perf_counter() - begin
     outputs = decode(network, execution.readout)
-    return RunResult(device.name, outputs, execution, seconds, len(x) * network.timesteps_total)
+    return RunResult(device.name, outputs, execution, seconds)
 
 
 def require(device: Device) -> None:

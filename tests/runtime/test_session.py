@@ -43,12 +43,12 @@ def test_outputs_are_the_decoded_readouts() -> None:
     counters = document["counters"]
     assert isinstance(counters, dict)
     assert list(counters) == ["spikes", "synops", "neuron_updates", "packets", "hops", "cycles"]
-    assert counters["cycles"] == 4 * network.timesteps_total and counters["spikes"] > 0
+    assert counters["cycles"] is None and counters["spikes"] > 0
 
 
 def test_devices_that_cannot_count() -> None:
     counters = run(residual_artifact(), samples(2), Mute()).to_dict()["counters"]
-    assert isinstance(counters, dict) and counters["spikes"] is None and counters["cycles"] > 0
+    assert isinstance(counters, dict) and counters["spikes"] is None and counters["hops"] is None
 
 
 def test_missing_devices_end_with_exit_6() -> None:

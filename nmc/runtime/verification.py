@@ -1,0 +1,332 @@
+"""Layer by layer against ONNX Runtime, bit for bit against another device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from nmc.ir.connectivity import Array, Shape, size
+from nmc.ir.diagnostic import Diagnostic
+from nmc.ir.network import Network, Population
+from nmc.ir.neurons import Source
+from nmc.ir.reference import encode, per_channel
+from nmc.runtime.artifact import Artifact
+from nmc.runtime.device import Device, Execution, Trace
+from nmc.runtime.error_model import error_bounds
+from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.session import require
+from nmc.runtime.simulator import simulate
+
+VALUES_MAX = 1 << 25
+"""Trace values (256 MiB of int64) in flight."""
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One population against the ONNX tensor that it stands for.
+
+    Attributes:
+        name: of the population.
+        max_error, rmse: of the decoded values, in the tensor's units.
+        correlation: Pearson's, over all values; None where either side is constant.
+        bound: on rmse: what coding, T and scales imply (`nmc.runtime.error_model`).
+        ok: rmse is inside the bound.
+    """
+
+    name: str
+    max_error: float
+    rmse: float
+    correlation: float | None
+    bound: float
+    ok: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of the ``--json`` contract."""
+        return {
+            "name": self.name,
+            "max_error": self.max_error,
+            "rmse": self.rmse,
+            "correlation": self.correlation,
+            "bound": self.bound,
+            "ok": self.ok,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two executions part first: earliest step, then order of the network.
+
+    ``step`` counts from the beginning of the sample; ``neuron`` is the flat C-order index.
+    """
+
+    kind: str
+    sample: int
+    population: str
+    step: int
+    neuron: int
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        return (
+            f"sample {self.sample}, step {self.step}, '{self.population}' neuron {self.neuron}: "
+            f"{self.kind} {self.found} instead of {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class BitExact:
+    """The simulator and a device on the same inputs.
+
+    Attributes:
+        spikes_equal: every message of every population on the chip in every step, and every
+            read-out; ``potentials_equal`` likewise.
+        steps: samples times ``timesteps_total``.
+        first: the first difference, if there is one.
+        missing: populations that the device did not trace: they count as different.
+    """
+
+    device: str
+    spikes_equal: bool
+    potentials_equal: bool
+    steps: int
+    first: Difference | None = None
+    missing: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of the ``--json`` contract."""
+        return {
+            "device": self.device,
+            "spikes_equal": self.spikes_equal,
+            "potentials_equal": self.potentials_equal,
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of `verify`.
+
+    Attributes:
+        layers: in the order of the network, those that the ONNX model has a tensor for.
+        bit_exact: None if no device was given.
+        diagnostics: an error per layer outside its bound and per difference of the device.
+    """
+
+    layers: tuple[LayerResult, ...]
+    bit_exact: BitExact | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def first_bad_layer(self) -> str | None:
+        """Name of the first layer outside its bound."""
+        return next((layer.name for layer in self.layers if not layer.ok), None)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not any(d.severity == "error" for d in self.diagnostics)
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of ``verify --json``."""
+        return {
+            "layers": [layer.to_dict() for layer in self.layers],
+            "first_bad_layer": self.first_bad_layer,
+            "bit_exact": self.bit_exact.to_dict() if self.bit_exact else None,
+        }
+
+
+def verify(artifact: Artifact, x: Array, *, device: Device | None = None) -> Verification:
+    """Compare what is mapped with what ONNX Runtime computes, and with another device.
+
+    Args:
+        artifact: what to judge.
+        x: (N, *input shape of the ONNX file), preprocessed.
+        device: compared with the simulator spike by spike, on the same inputs.
+
+    Raises:
+        NmcError: the device is missing (exit 6) or failed.
+    """
+    if device is not None:
+        require(device)
+    network, inputs = artifact.network, encode(artifact.network, x)
+    oracle = OnnxOracle(artifact.source_onnx)
+    wanted = _wanted(network, oracle, x)
+    found = decoded_values(artifact, inputs)
+    layers = _layers(artifact, wanted, found)
+    notes = [
+        Diagnostic("layer-not-compared", f"the ONNX model has no tensor for '{p.name}'", "note", p.origin)
+        for p in network.populations
+        if p.name not in wanted
+    ]
+    errors = [
+        Diagnostic(
+            "layer-out-of-bound",
+            f"'{r.name}' differs from ONNX Runtime by {r.rmse:.4g} rms, the bound is {r.bound:.4g}",
+            origin=network.by_name[r.name].origin,
+            help="calibrate with data in the range of use (--calib), or raise the timesteps (-T)",
+        )
+        for r in layers
+        if not r.ok
+    ]
+    exact = compare_with_device(artifact, inputs, device) if device is not None else None
+    return Verification(layers, exact, (*errors, *_device_findings(exact), *notes))
+
+
+def _device_findings(exact: BitExact | None) -> Iterator[Diagnostic]:
+    if exact is None or (exact.spikes_equal and exact.potentials_equal):
+        return
+    if exact.missing:
+        yield Diagnostic("device-differs", f"'{exact.device}' gave no trace of {', '.join(exact.missing[:5])}")
+    if exact.first is not None:
+        yield Diagnostic("device-differs", f"'{exact.device}' differs from the simulator first at {exact.first}")
+
+
+def _wanted(network: Network, oracle: OnnxOracle, x: Array) -> dict[str, Array]:
+    """ONNX Runtime's values by population, (N, *population shape) float64, where there is a tensor."""
+    names = {p.name: p.origin.output for p in network.populations if oracle.knows(p.origin.output)}
+    spec = network.input
+    entry = network.by_name[spec.population]
+    tensors = oracle.tensors(x, [t for name, t in names.items() if name != entry.name])
+    wanted: dict[str, Array] = {entry.name: _input_values(network, x)}
+    for population in network.populations:
+        name = names.get(population.name)
+        if population is not entry and name is not None:
+            values = _shaped(tensors[name].astype(np.float64), population.shape)
+            if values is not None:
+                wanted[population.name] = values
+    return wanted
+
+
+def _input_values(network: Network, x: Array) -> Array:
+    """The input as its population sees it before rounding: permuted and sign-split."""
+    spec = network.input
+    values: Array = x.astype(np.float64)
+    if spec.perm is not None:
+        values = values.transpose(0, *(axis + 1 for axis in spec.perm))
+    if spec.split_sign:
+        values = np.concatenate([np.maximum(values, 0), np.maximum(-values, 0)], axis=1)
+    return values.reshape(len(x), *network.by_name[spec.population].shape)
+
+
+def _shaped(values: Array, shape: Shape) -> Array | None:
+    """A tensor in a population's order of axes; None if it has another number of elements.
+
+    Axes move only where lengths say so: flattening keeps the order, and a tensor with
+    channels last is turned by the one permutation of its axes that fits (channels first).
+    """
+    if size(values.shape[1:]) != size(shape):
+        return None
+    if values.shape[1:] == shape or values.ndim != len(shape) + 1:
+        return values.reshape(len(values), *shape)
+    fits = [p for p in permutations(range(len(shape))) if tuple(values.shape[1 + a] for a in p) == shape]
+    if not fits:
+        return values.reshape(len(values), *shape)
+    return values.transpose(0, *(axis + 1 for axis in fits[0]))
+
+
+def decoded_values(artifact: Artifact, inputs: Array) -> dict[str, Array]:
+    """What the populations of the mapped program stand for, (N, *shape) float64, by name.
+
+    A message of scale ``s`` that is sent ``c`` times (or sums to c) in T steps is ``s * c / T``;
+    the output population is its read-out times the decode scale.
+    """
+    network = artifact.network
+    parts: dict[str, list[Array]] = {p.name: [] for p in network.populations}
+    per_sample = sum(p.neurons for p in network.populations) * network.timesteps
+    step = max(1, VALUES_MAX // per_sample)
+    for first in range(0, len(inputs), step):
+        run = simulate(artifact.routed, inputs[first : first + step], trace=frozenset({"messages"}))
+        for population in network.populations:
+            parts[population.name].append(_decoded(network, population, run))
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _decoded(network: Network, population: Population, run: Execution) -> Array:
+    if population.name == network.output.population:
+        return np.asarray(run.readout * per_channel(network.output.scale, population.shape), dtype=np.float64)
+    scale = per_channel(np.asarray(network.scales[population.name], dtype=np.float64), population.shape)
+    return np.asarray(run.trace.messages[population.name].sum(axis=1) * scale / network.timesteps)
+
+
+def _layers(artifact: Artifact, wanted: Mapping[str, Array], found: Mapping[str, Array]) -> tuple[LayerResult, ...]:
+    bounds = error_bounds(artifact.network, artifact.spiking, wanted)
+    results = []
+    for population in artifact.network.populations:
+        if population.name not in wanted:
+            continue
+        a, b = found[population.name], wanted[population.name]
+        error = a - b
+        rmse, bound = float(np.sqrt(np.square(error).mean())), bounds[population.name]
+        results.append(
+            LayerResult(population.name, float(np.abs(error).max()), rmse, _correlation(a, b), bound, rmse <= bound)
+        )
+    return tuple(results)
+
+
+def _correlation(a: Array, b: Array) -> float | None:
+    a, b = (a - a.mean()).reshape(-1), (b - b.mean()).reshape(-1)
+    power = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float((a * b).sum() / power) if power > 0 else None
+
+
+def compare_with_device(artifact: Artifact, inputs: Array, device: Device) -> BitExact:
+    """Run the simulator and a device with traces; every message and potential must be equal.
+
+    Args:
+        artifact: what to run.
+        inputs: (N, *input population shape) int64.
+        device: runs all inputs in one go: starting a device may be dear.
+    """
+    network, kinds = artifact.network, frozenset({"messages", "potentials"})
+    ours = simulate(artifact.routed, inputs, trace=kinds)
+    theirs = device.execute(artifact, inputs, trace=kinds)
+    differences, missing = {}, set()
+    for kind in sorted(kinds):
+        wanted, got = _traced(ours.trace, kind), _traced(theirs.trace, kind)
+        for population in network.populations:
+            # The messages of a source are the inputs: the host sends them, no device computes them.
+            if population.name not in wanted or isinstance(population.neuron, Source):
+                continue
+            if population.name not in got or got[population.name].shape != wanted[population.name].shape:
+                missing.add((kind, population.name))
+                continue
+            first = _first(kind, population, wanted[population.name], got[population.name])
+            if first is not None:
+                differences[kind, population.name] = first
+    readout_equal = np.array_equal(ours.readout, theirs.readout)
+    if not readout_equal and not differences and not missing:
+        output = network.by_name[network.output.population]
+        last = np.zeros_like(ours.readout)[:, None]
+        first = _first("readout", output, last + ours.readout[:, None], last + theirs.readout[:, None])
+        if first is not None:
+            differences["readout", output.name] = first
+    found = {kind for kind, _ in (*differences, *missing)}
+    order = {p.name: number for number, p in enumerate(network.populations)}
+    ranked = sorted(differences.values(), key=lambda d: (d.sample, d.step, order[d.population], d.kind))
+    return BitExact(
+        device.name,
+        "messages" not in found and readout_equal,
+        "potentials" not in found,
+        len(inputs) * network.timesteps_total,
+        ranked[0] if ranked else None,
+        tuple(sorted({name for _, name in missing})),
+    )
+
+
+def _traced(trace: Trace, kind: str) -> Mapping[str, Array]:
+    return trace.messages if kind == "messages" else trace.potentials
+
+
+def _first(kind: str, population: Population, wanted: Array, got: Array) -> Difference | None:
+    """The first difference of (N, T, *shape) values, sample by sample, step by step."""
+    different = np.flatnonzero(wanted != got)
+    if not len(different):
+        return None
+    sample, step, neuron = (int(i) for i in np.unravel_index(different[0], (*wanted.shape[:2], population.neurons)))
+    at = (int(v.reshape(-1)[different[0]]) for v in (wanted, got))
+    word = {"messages": "message", "potentials": "potential"}.get(kind, kind)
+    return Difference(word, sample, population.name, population.start + step, neuron, *at)
