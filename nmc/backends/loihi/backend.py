@@ -35,14 +35,13 @@ class LoihiBackend:
         Raises:
             NmcError: a target file is broken.
         """
-        folder = resources.files("nmc.backends.loihi").joinpath("targets")
-        texts = {
-            entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
-            for entry in folder.iterdir()
-            if entry.name.endswith(".toml")
-        }
+        texts = _target_files()
         loaded = [load_target(texts[name], texts.get) for name in sorted(texts)]
         return {target.name: target for target in loaded}
+
+    def target_text(self, name: str) -> str | None:
+        """The target file of a chip, for files of users that extend it; None: no such chip."""
+        return _target_files().get(name)
 
     def pipeline(self, target: Target, options: Options) -> Pipeline:
         """The passes from a `LayerGraph` to a `Routed`.
@@ -86,3 +85,13 @@ class LoihiBackend:
         """``lava``: the emitted program in the Lava interpreter."""
         device = LavaDevice()
         return {device.name: device}
+
+
+def _target_files() -> dict[str, str]:
+    """The text of every target file by name."""
+    folder = resources.files("nmc.backends.loihi").joinpath("targets")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    }
