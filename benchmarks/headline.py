@@ -104,7 +104,7 @@ def run(work: Workload, target: str) -> Iterator[dict[str, object]]:
             raise SystemExit(f"{work.name}: no artifact")
         data = scored_data(work, artifact.network.input.shape)
         result = evaluate(artifact, data)
-        top1 = {stage.stage: stage.top1 for stage in result.stages}
+        top1 = {stage.stage: 100 * (stage.top1 or 0.0) for stage in result.stages}
         only = evaluate(artifact, data, stages=("mapped",))
         loss = top1["onnx"] - top1["mapped"]
         energy = artifact.report["energy_nj_per_inference"]

@@ -153,8 +153,14 @@ def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock) -> Hooks:
 
 
 def _run_pipeline(
-    model: SourceModel, backend: Backend, target: Target, inputs: Array, request: CompileRequest, clock: _Clock,
-    sink: DiagnosticSink, progress: Progress,
+    model: SourceModel,
+    backend: Backend,
+    target: Target,
+    inputs: Array,
+    request: CompileRequest,
+    clock: _Clock,
+    sink: DiagnosticSink,
+    progress: Progress,
 ) -> tuple[Program, _Levels, str]:
     """All passes; the program, the levels on the way, and the pipeline's text."""
     oracle = CalibrationOracle(model.graph, inputs, from_data=request.calib is not None)
@@ -166,8 +172,14 @@ def _run_pipeline(
 
 
 def _manifest(
-    model: SourceModel, target: Target, routed: Routed, data: Data | None, inputs: Array, request: CompileRequest,
-    pipeline: str, microcode: tuple[str, ...],
+    model: SourceModel,
+    target: Target,
+    routed: Routed,
+    data: Data | None,
+    inputs: Array,
+    request: CompileRequest,
+    pipeline: str,
+    microcode: tuple[str, ...],
 ) -> Mapping[str, object]:
     options = request.options
     preprocessing = Preprocessing.parse(request.preprocess or "")
@@ -270,7 +282,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     prove_simplified(source.graph, levels.graph, inputs)
     prove_mapping(program, inputs)
     clock.stage("prove")
-    events = measure_events(program, target, inputs)
+    events = measure_events(program, inputs)
     clock.stage("estimate")
     payload: Payload = backend.emit(program, target, request.options)
     clock.stage("emit")

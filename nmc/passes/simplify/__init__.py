@@ -9,6 +9,7 @@ from nmc.passes.simplify.fold_pad import FoldPad
 from nmc.passes.simplify.fuse_linear import FuseLinear
 from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
+from nmc.passes.simplify.relay_pooling import RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
 
 
@@ -22,6 +23,7 @@ def simplify_passes() -> tuple[Pass, ...]:
         LegalisePooling(),
         LegaliseShortcut(),
         FoldLayout(),
+        RelayPooling(),
         FuseLinear(),
         Canonicalise(),
     )

@@ -120,7 +120,8 @@ def compose_windows(outer: Conv2d | Pool, inner: Conv2d | Pool) -> Conv2d | Pool
         spread, fine = a.dilation[axis] * b.stride[axis], b.dilation[axis]
         kernels = a.weight.shape[2 + axis], b.weight.shape[2 + axis]
         step = gcd(spread if kernels[0] > 1 else 0, fine if kernels[1] > 1 else 0) or 1
-        steps.append((step, spread // step, fine // step))
+        # One tap has no distance to the next; any stands for it.
+        steps.append((step, max(spread // step, 1), max(fine // step, 1)))
         counts.append((spread * (kernels[0] - 1) + fine * (kernels[1] - 1)) // step + 1)
         strides.append(a.stride[axis] * b.stride[axis])
         pads.append(a.pads[axis] * b.stride[axis] + b.pads[axis])

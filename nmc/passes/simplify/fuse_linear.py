@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Shape, Skip
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Shape, Skip, Sparse
 from nmc.ir.layers import Add, Layer, LayerGraph, Linear, Relu, Softmax
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.compose import BUDGET, apply, compose
@@ -96,6 +96,7 @@ class _Fusion:
                 connectivity = compose(op.connectivity, term.connectivity)
             if connectivity is None:
                 self._too_large(layer, term)
+                self._materialise(layer.inputs[0])
                 return (Term(layer.inputs[0], op.connectivity, own, layer),)
             bias = None if term.bias is None else apply(op.connectivity, term.bias)
             if own is not None:
@@ -188,14 +189,23 @@ def _added(first: Term, second: Term, shape: Shape) -> Term | None:
         if isinstance(given, Skip):
             return Term(first.source, given.with_weight(given.weight + 1), bias)
         return None
-    same_ends = a.in_shape == b.in_shape and a.out_shape == b.out_shape
-    dense = isinstance(a, Dense) and isinstance(b, Dense)
-    skip = isinstance(a, Skip) and isinstance(b, Skip)
-    conv = isinstance(a, Conv2d) and isinstance(b, Conv2d) and _geometry(a) == _geometry(b)
-    if same_ends and (dense or skip or conv):
+    if _same_form(a, b):
         return Term(first.source, a.with_weight(a.weight + b.weight), bias)
     return None
 
 
-def _geometry(conv: Conv2d) -> tuple[object, ...]:
-    return (conv.weight.shape, conv.stride, conv.pads, conv.dilation, conv.groups)
+def _same_form(a: Connectivity, b: Connectivity) -> bool:
+    """Whether equal places in the two weights are equal synapses."""
+    if a.in_shape != b.in_shape or a.out_shape != b.out_shape or a.weight.shape != b.weight.shape:
+        return False
+    match a, b:
+        case (Dense(), Dense()) | (Skip(), Skip()):
+            return True
+        case Conv2d(), Conv2d():
+            return (a.stride, a.pads, a.dilation, a.groups) == (b.stride, b.pads, b.dilation, b.groups)
+        case Pool(), Pool():
+            return (a.kernel, a.stride, a.pads) == (b.kernel, b.stride, b.pads)
+        case Sparse(), Sparse():
+            return np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)
+        case _:
+            return False

@@ -1,0 +1,68 @@
+"""What one inference costs: events counted by the simulator, energy and latency by published models."""
+
+from __future__ import annotations
+
+from nmc.hardware.events import CoreEvents, EventCounts
+from nmc.ir.connectivity import Array, size
+from nmc.ir.layers import LayerGraph, Linear
+from nmc.ir.mapping import HOST, Routed
+from nmc.ir.reference import encode
+from nmc.runtime.simulator import simulate
+
+EVENT_SAMPLES = 16
+"""Calibration samples whose events are counted; the estimate is their mean."""
+
+
+def measure_events(routed: Routed, inputs: Array) -> EventCounts:
+    """Mean events per inference over calibration samples, from the mapped program.
+
+    Args:
+        routed: what was placed.
+        inputs: (N, ...) float32 calibration inputs.
+
+    Raises:
+        ValueError: no inputs.
+    """
+    network = routed.network
+    counters = simulate(routed, encode(network, inputs[:EVENT_SAMPLES])).counters
+    if counters is None or not counters.samples:
+        raise ValueError("no inputs to count events on")
+    n = counters.samples
+    on_chip = [cluster for cluster in routed.clusters if cluster.id != HOST]
+    cores = tuple(
+        CoreEvents(
+            cluster.neurons,
+            counters.active_by_core.get(cluster.id, 0) / n,
+            counters.spikes_by_core.get(cluster.id, 0) / n,
+            counters.packets_by_core.get(cluster.id, 0) / n,
+            counters.packets_received_by_core.get(cluster.id, 0) / n,
+            counters.synops_by_core.get(cluster.id, 0) / n,
+        )
+        for cluster in on_chip
+    )
+    places = [routed.places[cluster.id] for cluster in on_chip]
+    return EventCounts(
+        neurons=sum(cluster.neurons for cluster in on_chip),
+        timesteps_total=network.timesteps_total,
+        synops=counters.synops / n,
+        packets=counters.packets / n,
+        hops_ew=counters.hops_ew / n,
+        hops_ns=counters.hops_ns / n,
+        spikes=sum(core.spikes for core in cores),
+        active_updates=counters.active_updates / n,
+        host_ops=counters.host_ops / n,
+        tiles=len({(place.x, place.y) for place in places}),
+        chips=len({place.chip for place in places}),
+        cores=cores,
+    )
+
+
+def ann_macs(graph: LayerGraph) -> int:
+    """Multiply-adds of one inference of the analog network as it was read, pads included."""
+    total = 0
+    for layer in graph.layers:
+        if isinstance(layer.op, Linear):
+            weight, out = layer.op.connectivity.weight, layer.op.connectivity.out_shape
+            dense = weight.ndim == 2
+            total += weight.size if dense else weight.size // out[0] * size(out)
+    return total

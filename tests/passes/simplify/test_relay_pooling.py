@@ -1,0 +1,63 @@
+"""A pooling stays a population where its reader would hear more axons than a core has."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from nmc.ir.connectivity import Dense, Pool
+from nmc.ir.layers import Input, LayerGraph, Linear, Relu
+from nmc.kernels.graph import execute_graph
+from nmc.passes.simplify.fuse_linear import FuseLinear
+from nmc.passes.simplify.relay_pooling import RelayPooling
+from nmc.testing.builders import context_for, layer, small_target
+
+RNG = np.random.default_rng(5)
+SHAPE = (3, 8, 8)
+
+
+def graph(*, relu: bool = True) -> LayerGraph:
+    pool = Linear(Pool(np.full(3, 0.25), SHAPE, (2, 2), (2, 2)), np.zeros(3))
+    dense = Linear(Dense(RNG.normal(size=(4, 48)), (3, 4, 4), (4,)), np.zeros(4))
+    layers = [
+        layer("x", Input(), (), SHAPE),
+        layer("r", Relu(), ("x",), SHAPE),
+        layer("p", pool, ("r" if relu else "x",), (3, 4, 4)),
+        layer("y", dense, ("p",), (4,)),
+    ]
+    return LayerGraph("g", tuple(layers if relu else [layers[0], *layers[2:]]), "y")
+
+
+def run(program: LayerGraph, in_axons: int) -> LayerGraph:
+    x = RNG.normal(size=(5, *SHAPE)).astype(np.float32)
+    target = small_target()
+    target = replace(target, core=replace(target.core, in_axons=in_axons))
+    context = context_for(program, x, target)
+    after = FuseLinear().run(RelayPooling().run(program, context), context)
+    wanted = execute_graph(program, x, [program.output])[program.output]
+    got = execute_graph(after, x, [after.output])[after.output]
+    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+    return after
+
+
+def relus(program: LayerGraph) -> list[str]:
+    return [entry.name for entry in program.layers if isinstance(entry.op, Relu)]
+
+
+def test_a_pooling_that_fits_is_composed() -> None:
+    assert relus(run(graph(), 3 * 64 + 4)) == ["r"]
+
+
+def test_a_pooling_that_does_not_fit_becomes_a_population_under_its_own_name() -> None:
+    after = run(graph(), 3 * 64 + 3)
+    assert relus(after) == ["r", "p"]
+    assert after.by_name["p"].origin.node == "node p"
+
+
+def test_a_pooling_of_signed_values_is_never_rectified() -> None:
+    assert relus(run(graph(relu=False), 50)) == []
+
+
+def test_a_graph_that_fits_is_the_same_object() -> None:
+    program = graph()
+    x = np.zeros((1, *SHAPE), np.float32)
+    assert RelayPooling().run(program, context_for(program, x)) is program
