@@ -36,6 +36,8 @@ class FoldConstants:
         for layer in graph.layers:
             for new in folded(layer, [layers[name] for name in layer.inputs], taken):
                 layers[new.name] = new
+        if all(layers[layer.name] is layer for layer in graph.layers):
+            return program
         return rebuilt(graph, layers.values())
 
 

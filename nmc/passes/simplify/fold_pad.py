@@ -27,7 +27,11 @@ class FoldPad:
         graph = as_graph(program)
         layers: dict[str, Layer] = {}
         for layer in graph.layers:
-            layers[layer.name] = _folded(layer, layers)
+            folded = _folded(layer, layers)
+            while folded is not layer:
+                # Behind a pad may be another.
+                layer, folded = folded, _folded(folded, layers)
+            layers[layer.name] = folded
         if all(layers[layer.name] is layer for layer in graph.layers):
             return program
         return rebuilt(graph, layers.values())

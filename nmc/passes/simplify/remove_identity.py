@@ -22,9 +22,13 @@ class RemoveIdentity:
     def run(self, program: Program, context: Context) -> Program:
         """The same output with fewer layers."""
         graph = as_graph(program)
-        same = {layer.name: layer.inputs[0] for layer in graph.layers if changes_nothing(layer, graph)}
-        slim = rebuilt(graph, [layer for layer in graph.layers if layer.name not in same], same)
-        return program if len(slim.layers) == len(graph.layers) else slim
+        while True:
+            same = {layer.name: layer.inputs[0] for layer in graph.layers if changes_nothing(layer, graph)}
+            slim = rebuilt(graph, [layer for layer in graph.layers if layer.name not in same], same)
+            if len(slim.layers) == len(graph.layers):
+                return graph
+            # What is gone may have stood between two ReLUs.
+            graph = slim
 
 
 def changes_nothing(layer: Layer, graph: LayerGraph) -> bool:
