@@ -130,11 +130,16 @@ def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | No
 def _window_shapes(
     shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> list[Shape]:
-    """The output shape with the last window inside the padded input, and in ONNX's ceiling mode."""
+    """The output shape with the last windows inside the padded input, and those of ONNX's ceiling mode.
+
+    There a window that would begin in the padding behind the input is left out, so the
+    axes differ.
+    """
     rows = shape[1] + pads[0] + pads[2] - kernel[0]
     columns = shape[2] + pads[1] + pads[3] - kernel[1]
-    inside = (shape[0], rows // stride[0] + 1, columns // stride[1] + 1)
-    return [inside, (shape[0], -(-rows // stride[0]) + 1, -(-columns // stride[1]) + 1)]
+    heights = (rows // stride[0] + 1, -(-rows // stride[0]) + 1)
+    widths = (columns // stride[1] + 1, -(-columns // stride[1]) + 1)
+    return [(shape[0], height, width) for height in heights for width in widths]
 
 
 def _slice_shape(op: Slice, shape: Shape) -> list[Shape] | str:
