@@ -40,24 +40,26 @@ Progress = Callable[[str, float], None]
 @numba.njit(nogil=True, cache=True)
 def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
     """Apply the messages of one step and delay to the accumulators of active slices."""
-    weight, runs, pairs = tables.weight, tables.runs, tables.pairs
+    weight, runs, fans, pairs = tables.weight, tables.runs, tables.fans, tables.pairs
     for e in range(count):
         slot = slots[e]
         value = values[e]
         for p in range(pair_start[slot], pair_start[slot + 1]):
-            if not active[pairs[p, 0]]:
+            fan = pairs[p, 0]
+            if not active[fans[fan, 0]]:
                 continue
-            synops[pairs[p, 1]] += pairs[p, 4]
-            for r in range(pairs[p, 2], pairs[p, 3]):
-                first, stored, length = runs[r, 0], runs[r, 1], runs[r, 2]
-                dest = acc[first : first + length]
-                row = weight[stored : stored + length]
+            synops[fans[fan, 1]] += pairs[p, 3]
+            # Unsigned indices need no test for negative ones, which would keep the loops scalar.
+            base, stored = np.uint64(pairs[p, 1]), np.uint64(pairs[p, 2])
+            for r in range(fans[fan, 2], fans[fan, 3]):
+                first, row = base + np.uint64(runs[r, 0]), stored + np.uint64(runs[r, 1])
+                length = np.uint64(runs[r, 2])
                 if value == 1:
                     for i in range(length):
-                        dest[i] += row[i]
+                        acc[first + i] += weight[row + i]
                 else:
                     for i in range(length):
-                        dest[i] += value * row[i]
+                        acc[first + i] += value * weight[row + i]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -122,8 +124,10 @@ def _magnitudes(tables, from_source, known, unknown):
         for slot in range(tables.pair_start.shape[1] - 1):
             into = unknown if from_source[slot] else known
             for p in range(tables.pair_start[d, slot], tables.pair_start[d, slot + 1]):
-                for r in range(tables.pairs[p, 2], tables.pairs[p, 3]):
-                    first, stored = tables.runs[r, 0], tables.runs[r, 1]
+                fan = tables.pairs[p, 0]
+                for r in range(tables.fans[fan, 2], tables.fans[fan, 3]):
+                    first = tables.pairs[p, 1] + tables.runs[r, 0]
+                    stored = tables.pairs[p, 2] + tables.runs[r, 1]
                     for i in range(tables.runs[r, 2]):
                         into[first + i] += abs(np.int64(tables.weight[stored + i]))
 

@@ -2,8 +2,9 @@
 
 Neurons of a slice are numbered with the channel fastest, so that the targets of one
 message in a convolution are contiguous: one run is ``acc[t : t + n] += m * w[o : o + n]``.
-Convolution weights are stored once per projection and range of output channels, whatever
-the number of neurons that use them.
+Convolution weights are stored once per projection and range of output channels, and runs
+once per pixel, whatever the number of neurons that use them: the tables of a large network
+stay small enough for the caches.
 """
 
 from __future__ import annotations
@@ -22,17 +23,26 @@ from nmc.ir.network import Projection
 class Runs:
     """The synapses that some sources have in one slice.
 
+    Sources whose targets lie in the same pattern share a fan of runs: all channels of one
+    pixel, all rows of a dense matrix. Only their places in the pool differ.
+
     Attributes:
         sources: (S,) flat C-order source neurons, those with a non-zero weight in the slice.
-        start: (S + 1,) first run of each source.
-        runs: (R, 3) int64: first target neuron of the slice, first weight of the pool, length.
-        nonzero: (S,) non-zero weights of each source's runs.
+        fan: (S,) the fan of each.
+        target: (S,) added to the targets of the fan's runs.
+        weight: (S,) added to the weights of the fan's runs.
+        nonzero: (S,) non-zero weights of each source.
+        start: (F + 1,) first run of each fan.
+        runs: (R, 3): first target neuron of the slice, first weight, length.
     """
 
     sources: IndexArray
+    fan: IndexArray
+    target: IndexArray
+    weight: IndexArray
+    nonzero: IndexArray
     start: IndexArray
     runs: IndexArray
-    nonzero: IndexArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +126,18 @@ def runs_of(
     return _sparse_runs_of(projection, local, heard, pool)
 
 
+def _one_fan(sources: IndexArray, target: IndexArray, weight: IndexArray, nonzero: IndexArray, length: int) -> Runs:
+    """Sources with one run of the same length each."""
+    fan = np.zeros(len(sources), dtype=np.int64)
+    return Runs(sources, fan, target, weight, nonzero, np.array([0, 1]), np.array([[0, 0, length]]))
+
+
 def _dense_runs_of(connectivity: Dense, neurons: IndexArray, heard: IndexArray, pool: WeightPool) -> Runs:
     block = np.ascontiguousarray(connectivity.weight[neurons][:, heard].T)
     nonzero = np.count_nonzero(block, axis=1)
     keep = np.flatnonzero(nonzero)
-    offset = pool.append(block[keep])
-    count = len(keep)
-    runs = np.zeros((count, 3), dtype=np.int64)
-    runs[:, 1] = offset + np.arange(count) * len(neurons)
-    runs[:, 2] = len(neurons)
-    return Runs(heard[keep], np.arange(count + 1), runs, nonzero[keep])
+    weight = pool.append(block[keep]) + np.arange(len(keep)) * len(neurons)
+    return _one_fan(heard[keep], np.zeros_like(keep), weight, nonzero[keep], len(neurons))
 
 
 def _skip_runs_of(name: str, connectivity: Skip, local: IndexArray, heard: IndexArray, pool: WeightPool) -> Runs:
@@ -134,9 +146,7 @@ def _skip_runs_of(name: str, connectivity: Skip, local: IndexArray, heard: Index
     channel = heard // (size(connectivity.in_shape) // connectivity.in_shape[0])
     keep = (local[heard] >= 0) & (connectivity.weight[channel] != 0)
     sources = heard[keep]
-    ones = np.ones(len(sources), dtype=np.int64)
-    runs = np.stack([local[sources], pool.offsets[name] + channel[keep], ones], axis=1)
-    return Runs(sources, np.arange(len(sources) + 1), runs, ones)
+    return _one_fan(sources, local[sources], pool.offsets[name] + channel[keep], np.ones_like(sources), 1)
 
 
 def _sparse_runs_of(projection: Projection, local: IndexArray, heard: IndexArray, pool: WeightPool) -> Runs:
@@ -151,12 +161,12 @@ def _sparse_runs_of(projection: Projection, local: IndexArray, heard: IndexArray
     opens = np.ones(len(target), dtype=np.bool_)
     opens[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1] + 1)
     first = np.flatnonzero(opens)
-    length = np.diff(first, append=len(target))
-    runs = np.stack([target[first], offset + first, length], axis=1).astype(np.int64)
+    runs = np.stack([target[first], first, np.diff(first, append=len(target))], axis=1).astype(np.int64)
     sources, begin = np.unique(source[first], return_index=True)
     start = np.append(begin, len(first)).astype(np.int64)
     nonzero = np.diff(np.append(first, len(target))[start])
-    return Runs(sources, start, runs, nonzero)
+    zero = np.zeros_like(sources)
+    return Runs(sources, np.arange(len(sources)), zero, zero + offset, nonzero, start, runs)
 
 
 def _conv_runs_of(name: str, conv: Conv2d, box: Box, heard: IndexArray, pool: WeightPool) -> Runs:
@@ -166,18 +176,26 @@ def _conv_runs_of(name: str, conv: Conv2d, box: Box, heard: IndexArray, pool: We
     block = pool.kernels[key]
     kh, kw = conv.weight.shape[2:]
     rows, columns = (_places(axis, extent) for axis, extent in zip(box[1:], conv.out_shape[1:], strict=True))
-    geometry = (*conv.in_shape[1:], kh, kw, *conv.stride, *conv.pads[:2], *conv.dilation, len(range(*box[0])))
-    runs = np.empty((len(heard) * kh * kw, 3), dtype=np.int64)
-    start = np.zeros(len(heard) + 1, dtype=np.int64)
-    nonzero = np.zeros(len(heard), dtype=np.int64)
-    used = _conv_runs(
-        heard, geometry, block.base, block.first, block.count, block.nonzeros, rows, columns, runs, start, nonzero
-    )
+    channel, pixel = heard // (conv.in_shape[1] * conv.in_shape[2]), heard % (conv.in_shape[1] * conv.in_shape[2])
+    fan = np.zeros(len(heard), dtype=np.int64)
+    starts, parts, fans, used = [np.zeros(1, dtype=np.int64)], [np.zeros((0, 3), dtype=np.int64)], 0, 0
+    for number in np.unique(block.count[channel]):
+        here = np.flatnonzero(block.count[channel] == number)
+        pixels, fan_of = np.unique(pixel[here], return_inverse=True)
+        fan[here] = fans + fan_of
+        geometry = (conv.in_shape[2], kh, kw, *conv.stride, *conv.pads[:2], *conv.dilation, len(range(*box[0])))
+        runs = np.empty((len(pixels) * kh * kw, 3), dtype=np.int64)
+        start = np.zeros(len(pixels), dtype=np.int64)
+        count = _conv_runs(pixels, number, geometry, rows, columns, runs, start)
+        parts.append(runs[:count].copy())
+        starts.append(used + start)
+        fans, used = fans + len(pixels), used + count
+    start = np.concatenate([*starts[1:], [used]])
+    runs = np.concatenate(parts)
+    nonzero = _present(fan, block.base[channel], start, runs, block.nonzeros)
     keep = np.flatnonzero(nonzero)
-    runs = runs[:used].copy()
-    runs[:, 1] += block.offset
-    # Sources without synapses have no runs, so dropping them leaves the others' runs in place.
-    return Runs(heard[keep], np.append(start[keep], used), runs, nonzero[keep])
+    weight = block.offset + block.base[channel[keep]]
+    return Runs(heard[keep], fan[keep], block.first[channel[keep]], weight, nonzero[keep], start, runs)
 
 
 def _places(axis: tuple[int, int, int], extent: int) -> IndexArray:
@@ -210,22 +228,18 @@ def _kernel_block(conv: Conv2d, outputs: IndexArray, pool: WeightPool) -> Kernel
 
 
 @numba.njit(nogil=True, cache=True)
-def _conv_runs(heard, geometry, base, first, count, nonzeros, rows, columns, runs, start, nonzero):
-    height, width, kh, kw, stride_y, stride_x, top, left, dilation_y, dilation_x, channels = geometry
+def _conv_runs(pixels, n, geometry, rows, columns, runs, start):
+    """Runs of ``n`` channels from each pixel; how many there are."""
+    width, kh, kw, stride_y, stride_x, top, left, dilation_y, dilation_x, channels = geometry
     out_h, out_w = rows.shape[0] - 1, columns.shape[0] - 1
     across = columns[out_w]
     used = 0
-    for s in range(heard.shape[0]):
+    for s in range(pixels.shape[0]):
         start[s] = used
-        c = heard[s] // (height * width)
-        y = heard[s] // width % height
-        x = heard[s] % width
-        n = count[c]
-        if n == 0:
-            continue
+        y, x = pixels[s] // width, pixels[s] % width
         for ky in range(kh):
             ty = y + top - ky * dilation_y
-            if ty < 0 or ty % stride_y != 0 or ty // stride_y >= out_h or rows[ty // stride_y] < 0:
+            if n == 0 or ty < 0 or ty % stride_y != 0 or ty // stride_y >= out_h or rows[ty // stride_y] < 0:
                 continue
             row = rows[ty // stride_y]
             # Kernel columns from right to left meet output columns from left to right.
@@ -233,12 +247,8 @@ def _conv_runs(heard, geometry, base, first, count, nonzeros, rows, columns, run
                 tx = x + left - (kw - 1 - reverse) * dilation_x
                 if tx < 0 or tx % stride_x != 0 or tx // stride_x >= out_w or columns[tx // stride_x] < 0:
                     continue
-                target = (row * across + columns[tx // stride_x]) * channels + first[c]
-                weight = base[c] + (ky * kw + reverse) * n
-                present = nonzeros[weight + n] - nonzeros[weight]
-                if present == 0:
-                    continue
-                nonzero[s] += present
+                target = (row * across + columns[tx // stride_x]) * channels
+                weight = (ky * kw + reverse) * n
                 last = used - 1
                 if (
                     used > start[s]
@@ -249,5 +259,15 @@ def _conv_runs(heard, geometry, base, first, count, nonzeros, rows, columns, run
                 else:
                     runs[used, 0], runs[used, 1], runs[used, 2] = target, weight, n
                     used += 1
-    start[heard.shape[0]] = used
     return used
+
+
+@numba.njit(nogil=True, cache=True)
+def _present(fan, base, start, runs, nonzeros):
+    """Non-zero weights that each source meets."""
+    count = np.zeros(fan.shape[0], dtype=np.int64)
+    for s in range(fan.shape[0]):
+        for r in range(start[fan[s]], start[fan[s] + 1]):
+            first = base[s] + runs[r, 1]
+            count[s] += nonzeros[first + runs[r, 2]] - nonzeros[first]
+    return count

@@ -40,9 +40,10 @@ class Tables(NamedTuple):
 
     Attributes:
         weight: the pool, int16 or int64.
-        runs: (R, 3) int32: accumulator, weight, length.
-        pair_start: (delays, slots + 1): pairs of each slot by delay.
-        pairs: (P, 5) int32: target slice, cluster, first and last run, non-zero weights.
+        runs: (R, 3) int32: accumulator and weight, counted from those of the pair, and length.
+        fans: (F, 4) int32: target slice, its cluster, first run and the first that is not its own.
+        pair_start: (delays, slots + 1) int32: pairs of each slot by delay.
+        pairs: (P, 4) int32: fan, first accumulator, first weight, non-zero weights.
         delays: (delays,) the distinct axon delays.
         slices: (slices, 8): first slot, neurons, model, window start, cluster, du, dv,
             whether the reset subtracts.
@@ -54,7 +55,8 @@ class Tables(NamedTuple):
 
     weight: Array
     runs: NDArray[np.int32]
-    pair_start: IndexArray
+    fans: NDArray[np.int32]
+    pair_start: NDArray[np.int32]
     pairs: NDArray[np.int32]
     delays: IndexArray
     slices: IndexArray
@@ -144,14 +146,15 @@ def build_tables(routed: Routed) -> MappedProgram:
     groups, accumulators, offsets, shifts = _lay_accumulators(routed.network, slices)
     destinations = _lay_destinations(routed, slices)
     pool = WeightPool()
-    runs, pair_start, pairs, delays = _lay_pairs(routed, slices, offsets, destinations, pool)
+    pairs = _lay_pairs(routed, slices, offsets, destinations, pool)
     threshold, bias, v0 = _lay_parameters(slices)
     tables = Tables(
         weight=pool.weights(),
-        runs=runs,
-        pair_start=pair_start,
-        pairs=pairs,
-        delays=delays,
+        runs=pairs.runs,
+        fans=pairs.fans,
+        pair_start=pairs.start,
+        pairs=pairs.pairs,
+        delays=pairs.delays,
         slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 8),
         groups=groups,
         accumulators=accumulators,
@@ -284,14 +287,25 @@ def _lay_destinations(routed: Routed, slices: list[_SlicePlan]) -> Destinations:
     return Destinations(slot[keep], cluster[keep], crossing, ew_[keep] * crossing, ns_[keep] * crossing)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The tables of `_lay_pairs`."""
+
+    runs: NDArray[np.int32]
+    fans: NDArray[np.int32]
+    start: NDArray[np.int32]
+    pairs: NDArray[np.int32]
+    delays: IndexArray
+
+
 def _lay_pairs(
     routed: Routed,
     slices: list[_SlicePlan],
     offsets: Mapping[tuple[int, str], int],
     destinations: Destinations,
     pool: WeightPool,
-) -> tuple[NDArray[np.int32], IndexArray, NDArray[np.int32], IndexArray]:
-    """Runs, and for each delay and slot what its message meets at its destinations."""
+) -> _Pairs:
+    """For each delay and slot, what its message meets at its destinations."""
     network = routed.network
     projections = {p.name: p for p in network.projections}
     slot_count = sum(len(s.neurons) for s in slices)
@@ -301,9 +315,10 @@ def _lay_pairs(
     by_cluster = np.argsort(destinations.cluster, kind="stable")
     bounds = np.searchsorted(destinations.cluster[by_cluster], np.arange(len(routed.clusters) + 1))
     all_runs: list[Array] = [np.zeros((0, 3), dtype=np.int32)]
-    all_pairs: list[Array] = [np.zeros((0, 5), dtype=np.int32)]
+    all_fans: list[Array] = [np.zeros((0, 4), dtype=np.int32)]
+    all_pairs: list[Array] = [np.zeros((0, 4), dtype=np.int32)]
     keys: list[Array] = [np.zeros((0, 2), dtype=np.int64)]
-    run_count, first_slice = 0, 0
+    run_count, fan_count, first_slice = 0, 0, 0
     for position, cluster in enumerate(routed.clusters):
         arriving = destinations.slot[by_cluster[bounds[position] : bounds[position + 1]]]
         for axon in cluster.axons:
@@ -312,22 +327,23 @@ def _lay_pairs(
             heard = np.flatnonzero(region_mask(axon.region, source.shape))
             runs = runs_of(projection, piece.population.shape, piece.box, piece.neurons, heard, pool)
             senders = arriving[owner[arriving] == order[source.name]]
-            slots, entries = _met(runs, senders, neurons[senders], source.neurons)
-            placed = runs.runs.copy()
-            placed[:, 0] += offsets[piece.number, projection.name]
-            all_runs.append(placed.astype(np.int32))
-            where = np.full((len(slots), 2), [piece.number, position])
-            spans = run_count + np.stack([runs.start[entries], runs.start[entries + 1]], axis=1)
-            all_pairs.append(np.column_stack([where, spans, runs.nonzero[entries]]).astype(np.int32))
+            slots, met = _met(runs, senders, neurons[senders], source.neurons)
+            columns = (fan_count + runs.fan, offsets[piece.number, projection.name] + runs.target, runs.weight)
+            all_pairs.append(np.column_stack([*(c[met] for c in columns), runs.nonzero[met]]).astype(np.int32))
+            where = np.full((len(runs.start) - 1, 2), [piece.number, position])
+            spans = run_count + np.stack([runs.start[:-1], runs.start[1:]], axis=1)
+            all_fans.append(np.column_stack([where, spans]).astype(np.int32))
+            all_runs.append(runs.runs.astype(np.int32))
             keys.append(np.column_stack([np.full(len(slots), axon.delay), slots]))
-            run_count += len(placed)
+            run_count, fan_count = run_count + len(runs.runs), fan_count + len(where)
         first_slice += len(cluster.slices)
     key, pairs = np.concatenate(keys), np.concatenate(all_pairs)
     sort = np.lexsort((key[:, 1], key[:, 0]))
     key, delays = key[sort], np.unique(key[:, 0])
     starts = [np.searchsorted(key[:, 0], d) + _row_starts(key[key[:, 0] == d, 1], slot_count) for d in delays]
-    pair_start = np.array(starts, dtype=np.int64).reshape(len(delays), slot_count + 1)
-    return np.concatenate(all_runs), pair_start, np.ascontiguousarray(pairs[sort]), delays
+    pair_start = np.array(starts, dtype=np.int32).reshape(len(delays), slot_count + 1)
+    pairs = np.ascontiguousarray(pairs[sort])
+    return _Pairs(np.concatenate(all_runs), np.concatenate(all_fans), pair_start, pairs, delays)
 
 
 def _met(runs: Runs, slots: IndexArray, neurons: IndexArray, count: int) -> tuple[IndexArray, IndexArray]:

@@ -32,17 +32,18 @@ def listed(program):
     for d, delay in enumerate(t.delays):
         for slot in range(len(program.neurons)):
             for p in range(t.pair_start[d, slot], t.pair_start[d, slot + 1]):
-                piece, _, first, last, nonzero = (int(v) for v in t.pairs[p])
+                fan, base, stored, nonzero = (int(v) for v in t.pairs[p])
+                piece, _, first, last = (int(v) for v in t.fans[fan])
                 present = 0
-                for begin, stored, length in t.runs[first:last]:
+                for begin, row, length in t.runs[first:last]:
                     for i in range(length):
-                        weight = int(t.weight[stored + i])
+                        weight = int(t.weight[stored + row + i])
                         if weight == 0:
                             continue
                         present += 1
-                        group = group_of[begin + i]
+                        group = group_of[base + begin + i]
                         assert slice_of_group[group] == piece
-                        target = int(program.neurons[t.slices[piece, 0] + begin + i - t.accumulators[group, 0]])
+                        target = int(program.neurons[t.slices[piece, 0] + base + begin + i - t.accumulators[group, 0]])
                         ends = (owner[slot], program.populations[piece].name)
                         found[(*ends, int(program.neurons[slot]), target, weight, int(delay))] += 1
                 assert present == nonzero
@@ -82,7 +83,7 @@ def test_a_kernel_is_stored_once_and_its_rows_are_single_runs():
     program = build_tables(Routed(network, clusters, {}, {}, routes))
     assert len(program.tables.weight) == conv.weight.size
     # 6 rows meet 3 kernel rows each, less the 2 beyond the border; columns join to runs of 3 or 2 x 8.
-    assert len(program.tables.runs) == 3 * 6 * (6 * 3 - 2)
+    assert len(program.tables.runs) == 6 * (6 * 3 - 2)
     assert set(program.tables.runs[:, 2].tolist()) == {16, 24}
 
 
