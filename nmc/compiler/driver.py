@@ -11,7 +11,7 @@ import numpy as np
 
 from nmc import __version__
 from nmc.backends.api import Backend, Options, Payload
-from nmc.compiler.calibration import CalibrationOracle
+from nmc.compiler.calibration import SAMPLES_MAX, CalibrationOracle
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.plugins import find_target
@@ -204,7 +204,7 @@ def _manifest(
         "seed": request.seed,
         "calibration": {
             "kind": "data" if data is not None else "random",
-            "samples": min(len(inputs), len(inputs)),
+            "samples": min(len(inputs), SAMPLES_MAX),
             "hash": data.hash if data is not None else "",
             "assured": data is not None and data.kind != "random",
         },
@@ -289,7 +289,8 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     microcode = _microcode(target, program.network)
     manifest = _manifest(source, target, program, data, inputs, request, text, microcode)
     report = compile_report(source.graph, program, target, events, tuple(sink.items))
-    artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload)
+    grid = replace(target.grid, chips=request.options.chips or target.grid.chips)
+    artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload, grid)
     if request.verify == "full":
         _verify_fully(artifact, inputs, sink)
         clock.stage("verify")
