@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nmc.hardware.events import CoreEvents, EventCounts
+from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, size
+from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.layers import LayerGraph, Linear
 from nmc.ir.mapping import HOST, Routed
 from nmc.ir.reference import encode
+from nmc.passes.partition.count import count_all
+from nmc.passes.partition.limits import LIMITS
+from nmc.runtime.report.static import static_report
 from nmc.runtime.simulator import simulate
 
 EVENT_SAMPLES = 16
@@ -66,3 +73,28 @@ def ann_macs(graph: LayerGraph) -> int:
             dense = weight.ndim == 2
             total += weight.size if dense else weight.size // out[0] * size(out)
     return total
+
+
+def core_use(routed: Routed, target: Target) -> dict[int, dict[str, tuple[int, int | None]]]:
+    """By core: resource to (used, limit), as the partition stage counts them."""
+    return {
+        core: {limit.name: (use.count(limit.name), limit.of(target.core)) for limit in LIMITS}
+        for core, use in count_all(routed, target).items()
+    }
+
+
+def compile_report(
+    graph: LayerGraph, routed: Routed, target: Target, events: EventCounts, diagnostics: tuple[Diagnostic, ...]
+) -> dict[str, Any]:
+    """The static part of the report (``report.json``).
+
+    Args:
+        graph: as read, for the ANN baseline.
+        routed: what was placed.
+        target: the chip.
+        events: per inference.
+        diagnostics: of the compile.
+    """
+    return static_report(
+        routed, target, events, use=core_use(routed, target), macs=ann_macs(graph), diagnostics=diagnostics
+    )

@@ -34,7 +34,10 @@ def _first_difference(model: SourceModel, x: Array) -> str:
     tensors = OnnxOracle(model.onnx).tensors(x, [layer.origin.output for layer in layers])
     for layer in layers:
         tensor = tensors.get(layer.origin.output)
-        if tensor is not None and _relative_error(values[layer.name], tensor.reshape(values[layer.name].shape)) > TOLERANCE:
+        if (
+            tensor is not None
+            and _relative_error(values[layer.name], tensor.reshape(values[layer.name].shape)) > TOLERANCE
+        ):
             return str(layer.origin)
     return "the output"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -66,12 +66,17 @@ class Pass(Protocol):
         consumes, produces: program types.
     """
 
-    name: ClassVar[str]
-    stage: ClassVar[str]
-    consumes: ClassVar[type[Program]]
-    produces: ClassVar[type[Program]]
+    @property
+    def name(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def consumes(self) -> type[Program]: ...
+    @property
+    def produces(self) -> type[Program]: ...
 
-    def run(self, program: Program, context: Context) -> Program:
+    # A pass takes the one level that it names in `consumes`; `Pipeline` checks it at run time.
+    def run(self, program: Any, context: Context) -> Program:
         """The new program; the same object if nothing changed.
 
         Raises:

@@ -27,7 +27,8 @@ def composed_fan_in(outer: Connectivity, pool: Pool) -> int:
                 (outer.dilation[axis] * (outer.weight.shape[2 + axis] - 1)) * pool.stride[axis] + pool.kernel[axis]
                 for axis in (0, 1)
             ]
-            return per_group * min(spans[0], pool.in_shape[1]) * min(spans[1], pool.in_shape[2])
+            fan_in: int = per_group * min(spans[0], pool.in_shape[1]) * min(spans[1], pool.in_shape[2])
+            return fan_in
         case _:
             return 0
 
