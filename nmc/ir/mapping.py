@@ -69,7 +69,8 @@ class AxonGroup:
     """Input axons of a core.
 
     A message of any neuron in ``region`` drives, through the synapses of ``projection``,
-    the neurons of slice number ``slice``, ``delay`` steps after it was sent. Groups of one core that name the same source neuron share one physical axon.
+    the neurons of slice number ``slice``, ``delay`` steps after it was sent. Groups of one
+    core that name the same source neuron share one physical axon.
     """
 
     projection: str
