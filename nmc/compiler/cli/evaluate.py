@@ -65,10 +65,12 @@ def _closing(evaluation: Evaluation) -> str:
     return f"{text}{samples:,} samples through the mapped program in {seconds(evaluation.seconds)}{rate}\n"
 
 
-def stage_table(evaluation: Evaluation) -> Table:
+def stage_table(evaluation: Evaluation, what: str = "accuracy") -> Table:
     """Accuracy and agreement with ONNX Runtime, stage by stage."""
     rows = [(s.stage, percent(s.top1, 2), percent(s.agreement, 2), f"{s.nrmse:.4f}") for s in evaluation.stages]
-    return table(["stage", "#top-1", "#agrees with onnx", "#nrmse"], rows, title=f"{evaluation.samples:,} samples")
+    return table(
+        ["stage", "#top-1", "#agrees with onnx", "#nrmse"], rows, title=f"{what}, {evaluation.samples:,} samples"
+    )
 
 
 def curve_table(evaluation: Evaluation) -> list[Table]:
