@@ -21,6 +21,7 @@ BELOW = {
     "demo": frozenset[str](),
     "compiler": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "demo"}),
     "testing": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "compiler"}),
+    "__main__": frozenset({"compiler"}),
 }
 """Room -> the rooms that it may import."""
 
