@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from nmc.compiler.frontends.onnx.structure import origin_of
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.origin import Origin
@@ -100,7 +101,31 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
             f"{escaped(name)} has {nodes} nodes, it must have 1 to {NODE_LIMIT}",
             ExitCode.MODEL,
         )
+    # Protobuf hands out bytes where a name is no UTF-8.
+    if not all(isinstance(text, str) for text in _names(model)):
+        raise NmcError.single(
+            "model-not-onnx",
+            f"{escaped(name)} is damaged: it holds names that are no UTF-8 text",
+            ExitCode.MODEL,
+            help="export the model again",
+        )
     return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[object]:
+    """Every name that messages or look-ups use."""
+    graph = model.graph
+    yield graph.name
+    yield from (o.domain for o in model.opset_import)
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in tensors(model):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -199,10 +224,10 @@ def check_tensors(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
     readers: dict[str, Origin] = {}
     for node in model.graph.node:
         for name in node.input:
-            readers.setdefault(name, Origin(node.name, node.op_type, node.output[0] if node.output else ""))
+            readers.setdefault(name, origin_of(node))
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
-                _check_tensor(attribute.t, Origin(node.name, node.op_type, node.output[0]), sink)
+                _check_tensor(attribute.t, origin_of(node), sink)
     for tensor in model.graph.initializer:
         _check_tensor(tensor, readers.get(tensor.name), sink)
     if model.graph.sparse_initializer:
@@ -215,6 +240,8 @@ def check_tensors(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
 
 def _check_tensor(tensor: onnx.TensorProto, origin: Origin | None, sink: DiagnosticSink) -> None:
     name = escaped(tensor.name)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return  # it could not be read, which has been reported; the ONNX library must not try
     try:
         # An absurd dims field must not allocate: the stored bytes bound the elements.
         elements = int(np.prod([max(d, 0) for d in tensor.dims], dtype=object))
