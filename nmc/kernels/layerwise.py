@@ -26,7 +26,6 @@ from nmc.ir.neurons import (
     Source,
 )
 from nmc.ir.reference import per_channel
-from nmc.kernels.graph import execute_graph as execute_graph
 from nmc.kernels.integrate import ideal, lif
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, row_sums, to_channels_last
