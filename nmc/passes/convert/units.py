@@ -9,7 +9,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Softmax, Transpose
+from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Reshape, Softmax, Transpose
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
 
@@ -46,7 +46,7 @@ class Units:
 
     Attributes:
         input: the layer that is the network's input as the chip sees it (after a
-            transposition on the host, if there is one).
+            transposition or reshape on the host, if there is one).
         input_shape: of a sample in the ONNX file.
         input_perm: transposition of a sample's axes that the host does, or None.
         output: name of the unit that is read.
@@ -104,8 +104,9 @@ def read_units(graph: LayerGraph) -> Units:
     layers = graph.by_name
     entry, perm = graph.input, None
     for layer in graph.layers:
-        if isinstance(layer.op, Transpose) and layer.inputs == (graph.input.name,):
-            entry, perm = layer, layer.op.perm
+        if isinstance(layer.op, Transpose | Reshape) and layer.inputs == (graph.input.name,):
+            # Encoding brings the input into the population's shape, so a reshape needs no more.
+            entry, perm = layer, layer.op.perm if isinstance(layer.op, Transpose) else None
     last = layers[graph.output]
     softmax = isinstance(last.op, Softmax)
     tail = layers[last.inputs[0]] if softmax else last

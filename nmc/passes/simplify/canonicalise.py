@@ -46,7 +46,9 @@ class Canonicalise:
                 before left something behind.
         """
         graph = _with_linear_before_relu(as_graph(program))
-        if isinstance(graph.by_name[graph.output].op, Input | Transpose | Reshape):
+        last = graph.by_name[graph.output]
+        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Softmax) else last
+        if isinstance(tail.op, Input | Transpose | Reshape):
             raise NmcError.single(
                 "graph-empty",
                 "the network has no layer with weights to put on a chip",

@@ -25,8 +25,12 @@ def test_a_canonical_graph_is_the_same_object() -> None:
     assert Canonicalise().run(graph, new_context()) is graph
 
 
-def test_an_empty_network_is_refused() -> None:
-    graph = Builder((2, 3, 3)).graph()
+@pytest.mark.parametrize("softmax", [False, True])
+def test_an_empty_network_is_refused(softmax: bool) -> None:
+    build = Builder((3,))
+    if softmax:
+        build.add("softmax", Softmax(0), ["x"], (3,))
+    graph = build.graph()
     with pytest.raises(NmcError) as caught:
         Canonicalise().run(graph, new_context())
     assert caught.value.exit_code is ExitCode.MODEL

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nmc.ir.layers import LayerGraph
+from nmc.passes.convert.units import read_units
 from nmc.passes.simplify import simplify_passes
 from nmc.passes.simplify.canonicalise import faults
 from tests.passes.simplify.graphs import Builder, simplified
@@ -76,3 +77,12 @@ def test_random_graphs(seed: int) -> None:
 def test_the_stage_is_idempotent() -> None:
     graph = simplified(random_graph(3), *simplify_passes())
     assert simplified(graph, *simplify_passes()) is graph
+
+
+def test_a_reshaped_input_reaches_the_convert_stage() -> None:
+    build = Builder((32,))
+    image = build.reshape("x", 2, 4, 4, name="image")
+    build.dense(build.reshape(build.relu(build.conv(image, 3))), 4)
+    units = read_units(simplified(build.graph(), *simplify_passes()))
+    assert units.input.name == "image" and units.input.shape == (2, 4, 4)
+    assert units.input_shape == (32,) and units.input_perm is None
