@@ -117,7 +117,9 @@ def _fit(
     else:
         exact = np.log2(grid.top * (top / levels) / largest)
         shift = np.clip(np.floor(exact), -7, SHIFT_MAX).astype(np.int64)
-    scale = largest * np.exp2(shift) / grid.top
+    # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
+    floor = 0.0 if isinstance(population.neuron, Graded) else top / (2 * levels)
+    scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)
     biases = [p.bias for p in real if p.bias is not None]
     skips = [p for p in real if p not in main]
     stored = []

@@ -139,6 +139,21 @@ def test_graded_is_near_the_float_network() -> None:
     assert any(d.slug == "graded-range-assumed" for d in context.diagnostics.items)
 
 
+def test_a_channel_that_only_its_bias_drives_keeps_messages_small() -> None:
+    layers = list(GRAPH.layers)
+    at = next(i for i, entry in enumerate(layers) if entry.name == "first")
+    op = layers[at].op
+    weight, bias = op.connectivity.weight.copy(), op.bias.copy()
+    weight[1], bias[1] = weight[1] * 1e-12, 0.7
+    layers[at] = replace(layers[at], op=replace(op, connectivity=op.connectivity.with_weight(weight), bias=bias))
+    graph = replace(GRAPH, layers=tuple(layers))
+    context = context_for(graph, X)
+    network = QuantizeGraded().run(AlignWindows().run(ConvertGraded().run(graph, context), context), context)
+    assert not context.diagnostics.errors
+    message = run(network, encode(network, X[:1])[0]).messages["first_relu"][0, 1]
+    assert 255 <= message.min() <= message.max() <= 512
+
+
 def test_graded_overflow_is_found_before_it_happens() -> None:
     context = context_for(GRAPH, X)
     network = AlignWindows().run(ConvertGraded().run(GRAPH, context), context)
