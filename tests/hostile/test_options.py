@@ -16,11 +16,13 @@ from tests.cli.invoke import Invoke
         (["-T", "0"], "bad-option"),
         (["-T", "-3"], "bad-option"),
         (["-T", "x"], "usage"),
-        (["-T", "99999999999999999999999"], "usage"),
+        (["-T", "99999999999999999999999"], "bad-option"),
         (["--seed", "-1"], "bad-option"),
         (["--chips", "0"], "bad-option"),
         (["--chips", "100000"], "chips-out-of-range"),
         (["--weight-bits", "0"], "bad-option"),
+        (["--weight-bits", "99"], "bad-option"),
+        (["--seed", "99999999999999999999999"], "bad-option"),
         (["--coding", "rat"], "bad-option"),
         (["--coding", ""], "bad-option"),
         (["--reset", "soft"], "bad-option"),
@@ -83,7 +85,7 @@ def test_all_problems_at_once(nmc: Invoke) -> None:
         ("timesteps = 'x'\n", "usage"),
         ("timesteps =\n", "config-unreadable"),
         ("\x00", "config-unreadable"),
-        ("set = 3\n", "usage"),
+        ("set = 3\n", "bad-option"),
     ],
 )
 def test_config(nmc: Invoke, model: Path, tmp_path: Path, text: str, slug: str) -> None:

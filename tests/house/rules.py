@@ -19,9 +19,9 @@ BELOW = {
     "runtime": frozenset({"ir", "kernels", "hardware"}),
     "backends": frozenset({"ir", "kernels", "hardware", "passes", "runtime"}),
     "demo": frozenset[str](),
+    "__main__": frozenset({"compiler"}),
     "compiler": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "demo"}),
     "testing": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "compiler"}),
-    "__main__": frozenset({"compiler"}),
 }
 """Room -> the rooms that it may import."""
 

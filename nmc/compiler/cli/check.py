@@ -59,7 +59,9 @@ def command(
 
 
 def _fits(session: Session, model: Path, target: str) -> None:
-    """Cut the network into cores with assumed ranges: the count does not depend on the data.
+    """Cut the network into cores with ranges from one seeded input.
+
+    Ranges move thresholds, so that real calibration data may need a core more or less.
 
     Raises:
         NmcError: it does not fit (exit 4), or the target cannot do it (exit 3).
@@ -68,13 +70,13 @@ def _fits(session: Session, model: Path, target: str) -> None:
     from nmc.ir.mapping import Partitioned
 
     with ProgressBar(session) as progress:
-        compiled = compile_file(model, CompileRequest(target, stop_after="partition"), progress)
+        compiled = compile_file(model, CompileRequest(target, calib="random:1", stop_after="partition"), progress)
     if not isinstance(compiled.program, Partitioned):
         raise TypeError(f"the partition stage made a {type(compiled.program).__name__}")
     program = compiled.program
     neurons = sum(cluster.neurons for cluster in program.clusters if cluster.id >= 0)
     session.result({"target": target, "cores_used": program.cores_used, "neurons": neurons})
     session.write(
-        f"{printable(model.name)} fits {target}: {program.cores_used:,} cores, {neurons:,} neurons; "
+        f"{printable(model.name)} fits {printable(target)}: about {program.cores_used:,} cores, {neurons:,} neurons; "
         f"compile it with `nmc compile {printable(model)} --target {target}`\n"
     )

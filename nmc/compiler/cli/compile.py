@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CODINGS = ("rate", "graded")
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
+RANGES = {"-T": (1, 4096), "--weight-bits": (2, 16), "--chips": (1, 1 << 20), "--seed": (0, (1 << 63) - 1)}
+"""What the options mean at all; a target may allow less and says so."""
 
 Option = typer.Option
 Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
@@ -86,7 +88,7 @@ def command(
     _check_paths(sink, model, None if stop_after else path, save_temps)
     _check_values(sink, {"--coding": coding, "--optimise": optimise, "--effort": effort, "--verify": verify})
     _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
-    _check_numbers(sink, {"--timesteps": timesteps, "--weight-bits": weight_bits, "--chips": chips}, seed)
+    _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
     if strict:
         sink.error("not-available-yet", "the option --strict of `nmc compile` is not available yet")
     pairs = _pairs(sink, settings or [])
@@ -161,12 +163,11 @@ def _check_optional(sink: DiagnosticSink, values: Mapping[str, str | None]) -> N
             choose(sink, option, value, known[option])
 
 
-def _check_numbers(sink: DiagnosticSink, counts: Mapping[str, int | None], seed: int) -> None:
-    for option, value in counts.items():
-        if value is not None and value < 1:
-            sink.error("bad-option", f"{option} takes a number of at least 1; got {value}")
-    if seed < 0:
-        sink.error("bad-option", f"--seed takes a number of at least 0; got {seed}")
+def _check_numbers(sink: DiagnosticSink, numbers: Mapping[str, int | None]) -> None:
+    for option, value in numbers.items():
+        low, high = RANGES[option]
+        if value is not None and not low <= value <= high:
+            sink.error("bad-option", f"{option} takes a number from {low} to {high}; got {value}")
 
 
 def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:

@@ -104,7 +104,9 @@ def seconds(value: float | None) -> str:
     """A duration in the unit that suits it."""
     if value is None:
         return "-"
-    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s"
+    if value >= 1:
+        return f"{value:.1f} s"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
 
 
 def energy(nanojoule: float | None) -> str:

@@ -93,16 +93,23 @@ def _stage_lines(compiled: Compiled) -> RenderableType:
             "convert": f"{len(network.populations)} populations, {len(network.projections)} projections",
             "align": f"{network.timesteps} input steps + {network.pipeline_steps} pipeline steps",
             "quantize": f"integers, weights up to {used}; no accumulator overflows",
-            "partition": f"{routed.cores_used:,} cores",
-            "place": f"{len({(p.x, p.y) for i, p in routed.places.items() if i >= 0}):,} tiles",
-            "route": f"{len(routed.routes):,} routes",
+            "partition": _some(routed.cores_used, "core"),
+            "place": _some(len({(p.x, p.y) for i, p in routed.places.items() if i >= 0}), "tile"),
+            "route": _some(len(routed.routes), "route"),
             "check": "recounted independently: limits, neurons, synapses, routes hold",
             "prove": "the mapped program gives the network's integers",
-            "emit": f"{len(artifact.payload)} files",
+            "estimate": "events counted on calibration samples",
+            "emit": _some(len(artifact.payload), "file"),
             "verify": "every layer is within its bound of ONNX Runtime",
+            "evaluate": "accuracy below" if compiled.accuracy is not None else "",
         }
     rows = [(name, results.get(name, ""), seconds(value)) for name, value in compiled.seconds]
     return table(["stage", "result", "#time"], rows)
+
+
+def _some(number: int, thing: str) -> str:
+    """``1 core``, ``2 cores``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _layer_table(report: Mapping[str, Any]) -> RenderableType:
@@ -149,7 +156,7 @@ def _fill_lines(report: Mapping[str, Any]) -> list[RenderableType]:
 def _cost_lines(report: Mapping[str, Any]) -> list[RenderableType]:
     """Latency, energy with its split and sources, and the operations of the analog network beside."""
     latency, energies, events = report["latency"], report["energy_nj_per_inference"], report["events"]
-    time = "" if latency["us"] is None else f", about {count(latency['us'])} µs (estimate)"
+    time = "" if latency["us"] is None else f", about {seconds(latency['us'] / 1e6)} (estimate)"
     lines = [
         f"latency: {latency['input_steps']} input + {latency['pipeline_steps']} pipeline = "
         f"{latency['timesteps_total']} steps{time}",
