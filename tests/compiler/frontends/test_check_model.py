@@ -82,6 +82,14 @@ def test_foreign_domains(tmp_path: Path) -> None:
     assert "float" in problem.help
 
 
+def test_functions_of_the_model(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("Twice", ["x"], ["y"], domain="mine")], {}, ["N", 4], domains=["mine"])
+    body = [helper.make_node("Relu", ["a"], ["b"])]
+    model.functions.append(helper.make_function("mine", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    (problem,) = check_model(saved(model, tmp_path)).diagnostics
+    assert "mine:Twice" in problem.message and "inline_local_functions" in problem.help
+
+
 REFUSED = [
     ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])], {}, [3, 4, 4], "AveragePool"),
     ([helper.make_node("Sigmoid", ["x"], ["y"])], {}, [4], "Relu"),

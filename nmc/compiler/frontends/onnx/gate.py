@@ -138,29 +138,30 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def inline_external_data(model: onnx.ModelProto, path: Path, sink: DiagnosticSink) -> str:
+def inline_external_data(model: onnx.ModelProto, data: bytes, folder: Path, sink: DiagnosticSink) -> str:
     """Read external tensors into the model, in place.
 
     Args:
         model: changed.
-        path: of the model; data must lie in its folder or below.
+        data: of the model file.
+        folder: of the model file; external data must lie in it or below.
         sink: one error per tensor that cannot be read.
 
     Returns:
         SHA-256 of the file and the external data read, hex.
     """
-    digest = hashlib.sha256(path.read_bytes())
+    digest = hashlib.sha256(data)
     total = 0
     for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        data = _external_bytes(tensor, path.parent, sink, SIZE_LIMIT - total)
-        if data is not None:
-            total += len(data)
-            digest.update(data)
+        stored = _external_bytes(tensor, folder, sink, SIZE_LIMIT - total)
+        if stored is not None:
+            total += len(stored)
+            digest.update(stored)
             del tensor.external_data[:]
             tensor.data_location = onnx.TensorProto.DEFAULT
-            tensor.raw_data = data
+            tensor.raw_data = stored
     return digest.hexdigest()
 
 

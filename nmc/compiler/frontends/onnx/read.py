@@ -76,10 +76,11 @@ def check_model(path: Path) -> ModelCheck:
 
 
 def _read(path: Path, sink: DiagnosticSink) -> _Reading:
-    model = parse(read_file(path), path.name)
+    data = read_file(path)
+    model = parse(data, path.name)
     name_nodes(model)
     strip_initialisers(model)
-    digest = inline_external_data(model, path, sink)
+    digest = inline_external_data(model, data, path.parent, sink)
     check_ends(model, sink)
     sort_nodes(model, sink)
     check_tensors(model, sink)

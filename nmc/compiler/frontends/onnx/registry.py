@@ -95,7 +95,7 @@ WAYS_OUT = {op: text for ops, text in _WAYS_OUT.items() for op in ops.split()}
 
 NO_WAY_OUT = "replace it by Conv, Gemm, Add and Relu, or end the model before it; `nmc ops` lists what is supported"
 
-FOLDED = "folded where it depends on constants and shapes only"
+FOLDED = "Folded where it depends on constants and shapes only."
 
 
 def importers() -> dict[str, Importer]:
@@ -137,18 +137,21 @@ def data_nodes(model: onnx.ModelProto) -> set[int]:
 def uses(model: onnx.ModelProto) -> tuple[OperatorUse, ...]:
     """The operators of a model with sorted nodes, in order of first use."""
     data = data_nodes(model)
+    local = {function.domain for function in model.functions}
     found: dict[tuple[str, str, str], list[str]] = {}
     for index, node in enumerate(model.graph.node):
-        row = _support_of(node, index in data)
+        row = _support_of(node, index in data, local)
         found.setdefault((row.op, row.status, row.note), []).append(node.name)
     return tuple(OperatorUse(op, len(nodes), status, tuple(nodes), note) for (op, status, note), nodes in found.items())
 
 
-def _support_of(node: onnx.NodeProto, reads_data: bool) -> OperatorSupport:
+def _support_of(node: onnx.NodeProto, reads_data: bool, local: set[str]) -> OperatorSupport:
     op = escaped(node.op_type, 80)
     if node.domain not in ("", "ai.onnx"):
         name = f"{escaped(node.domain, 80)}:{op}"
         note = "export with standard ONNX operators"
+        if node.domain in local:
+            note = "inline the model's functions with onnx.inliner.inline_local_functions"
         return OperatorSupport(name, "refused", _FLOAT if "quant" in op.lower() else note)
     if not reads_data and op in FOLDABLE:
         return OperatorSupport(op, "rewrite", FOLDED)
