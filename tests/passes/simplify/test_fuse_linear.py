@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from nmc.ir.connectivity import Conv2d, Dense, Pool
