@@ -50,9 +50,9 @@ class LoihiBackend:
             NmcError: an option that this family or target does not have.
         """
         # Imported here: listing targets must not load every pass.
-        from nmc.backends.loihi.pipeline import build_pipeline
+        from nmc.backends.standard import standard_pipeline
 
-        return build_pipeline(target, options)
+        return standard_pipeline(target, options)
 
     def emit(self, routed: Routed, target: Target, options: Options) -> Payload:
         """The Lava program of the mapped network: `nmc.backends.loihi.emit.emit_program`.

@@ -1,4 +1,8 @@
-"""The passes for Loihi, in order."""
+"""The standard pipeline: the order of passes that serves any chip described by a target file.
+
+Nothing in it belongs to one family: every pass takes its limits from the target. A backend
+with passes of its own builds a `Pipeline` from the same public pieces.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +44,11 @@ def spiking_reset(target: Target, options: Options) -> Reset:
     return reset
 
 
-def build_pipeline(target: Target, options: Options) -> Pipeline:
-    """From a `LayerGraph` as read to a checked `Routed`.
+def standard_pipeline(target: Target, options: Options) -> Pipeline:
+    """From a `LayerGraph` as read to a checked `Routed`, within the limits of the target.
 
     Raises:
-        NmcError: an option that this family or target does not have.
+        NmcError: (exit 2) an option that the target does not have.
     """
     host: tuple[Pass, ...] = (HostInput(),) if options.host_input else ()
     middle: tuple[Pass, ...]
