@@ -9,7 +9,22 @@ import numpy as np
 from nmc.hardware.target import CoreLimits, Grid, MessageLimits, NeuronLimits, Target, WeightLimits
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape
 from nmc.ir.diagnostic import DiagnosticSink
-from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Op, Relu
+from nmc.ir.layers import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Identity,
+    Input,
+    Layer,
+    LayerGraph,
+    Linear,
+    Op,
+    Pad,
+    Relu,
+    Reshape,
+    Slice,
+    Softmax,
+)
 from nmc.ir.neurons import Reset
 from nmc.ir.origin import Origin
 from nmc.kernels.graph import execute_graph
@@ -43,6 +58,32 @@ def residual_graph(seed: int = 0, *, side: int = 6) -> LayerGraph:
         layer("logits", dense, ("sum_relu",), (5,)),
     )
     return LayerGraph("residual", layers, "logits")
+
+
+def exported_graph(seed: int = 1) -> LayerGraph:
+    """What exporters write: batch norm, identity, pads, pooling, flatten, softmax, an option-A shortcut."""
+    rng = np.random.default_rng(seed)
+    conv = Linear(Conv2d(rng.normal(0, 0.4, (4, 2, 3, 3)), (2, 10, 10)), np.zeros(4))
+    wide = Linear(Conv2d(rng.normal(0, 0.4, (8, 4, 3, 3)), (4, 8, 8), (2, 2), (1, 1, 1, 1)), np.zeros(8))
+    dense = Linear(Dense(rng.normal(0, 0.3, (5, 32)), (32,), (5,)), rng.normal(0, 0.1, 5))
+    layers = (
+        layer("image", Input(), (), (2, 8, 8)),
+        layer("pad", Pad((0, 1, 1), (0, 1, 1)), ("image",), (2, 10, 10)),
+        layer("conv", conv, ("pad",), (4, 8, 8)),
+        layer("norm", BatchNorm(rng.uniform(0.5, 2, 4), rng.normal(0, 0.2, 4)), ("conv",), (4, 8, 8)),
+        layer("drop", Identity(), ("norm",), (4, 8, 8)),
+        layer("relu", Relu(), ("drop",), (4, 8, 8)),
+        layer("wide", wide, ("relu",), (8, 4, 4)),
+        layer("every_other", Slice((0, 0, 0), (4, 8, 8), (1, 2, 2)), ("relu",), (4, 4, 4)),
+        layer("shortcut", Pad((2, 0, 0), (2, 0, 0)), ("every_other",), (8, 4, 4)),
+        layer("sum", Add(), ("wide", "shortcut"), (8, 4, 4)),
+        layer("sum_relu", Relu(), ("sum",), (8, 4, 4)),
+        layer("pool", AveragePool((2, 2), (2, 2)), ("sum_relu",), (8, 2, 2)),
+        layer("flat", Reshape(), ("pool",), (32,)),
+        layer("logits", dense, ("flat",), (5,)),
+        layer("probabilities", Softmax(0), ("logits",), (5,)),
+    )
+    return LayerGraph("exported", layers, "probabilities")
 
 
 class GraphOracle:

@@ -1,4 +1,4 @@
-"""The text of a small residual network after each lowering, as it was reviewed.
+"""The text of small networks after each pass, as it was reviewed.
 
 python -m tests.passes.test_printed    rewrites the texts after a change that was meant
 """
@@ -9,44 +9,58 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmc.ir.network import Network
+from nmc.ir.layers import LayerGraph
 from nmc.ir.printer import format_program
 from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.align.host_input import HostInput
-from nmc.passes.base import Pass
+from nmc.passes.base import Pass, Program
+from nmc.passes.check import CheckMapping
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
+from nmc.passes.partition import partition_passes
+from nmc.passes.place import placement_pass
 from nmc.passes.quantize.correct_bias import CorrectBias
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
-from nmc.testing.builders import context_for, residual_graph
+from nmc.passes.route import RouteXY
+from nmc.passes.simplify import simplify_passes
+from nmc.testing.builders import context_for, exported_graph, residual_graph
 
 FOLDER = Path(__file__).parent / "printed"
-PIPELINES: dict[str, tuple[Pass, ...]] = {
-    "rate": (ConvertRate(8), AlignWindows(), CorrectBias(), QuantizeRate(), HostInput()),
-    "graded": (ConvertGraded(), AlignWindows(), QuantizeGraded()),
+MAPPING: tuple[Pass, ...] = (*partition_passes("tiles"), placement_pass("row-major"), RouteXY(), CheckMapping())
+PIPELINES: dict[str, tuple[LayerGraph, tuple[Pass, ...]]] = {
+    "simplify": (exported_graph(), simplify_passes()),
+    "rate": (residual_graph(), (ConvertRate(8), AlignWindows(), CorrectBias(), QuantizeRate(), HostInput())),
+    "graded": (residual_graph(), (ConvertGraded(), AlignWindows(), QuantizeGraded())),
+    "mapping": (residual_graph(side=4), (ConvertRate(4), AlignWindows(), QuantizeRate(), *MAPPING)),
 }
 
 
-def texts(coding: str) -> Iterator[tuple[str, str]]:
-    """(file name, text) after each pass."""
-    graph = residual_graph()
-    x = np.random.default_rng(0).random((8, 2, 6, 6)).astype(np.float32)
-    context = context_for(graph, x)
-    program: object = graph
-    for number, step in enumerate(PIPELINES[coding]):
+def texts(name: str) -> Iterator[tuple[str, str]]:
+    """(file name, text) after each pass that changes something."""
+    program: Program
+    program, steps = PIPELINES[name]
+    x = np.random.default_rng(0).random((8, *program.input.shape)).astype(np.float32)
+    context = context_for(program, x)
+    for number, step in enumerate(steps):
+        before = program
         program = step.run(program, context)
-        assert isinstance(program, Network)
-        yield f"{coding}-{number}-{step.name}.txt", format_program(program)
+        if program is not before:
+            yield f"{name}-{number:02d}-{step.name}.txt", format_program(program)
 
 
-@pytest.mark.parametrize("coding", PIPELINES)
-def test_printed_programs(coding: str) -> None:
-    for name, text in texts(coding):
-        assert text == (FOLDER / name).read_text(encoding="utf-8"), name
+@pytest.mark.parametrize("name", PIPELINES)
+def test_printed_programs(name: str) -> None:
+    made = dict(texts(name))
+    kept = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob(f"{name}-*.txt")}
+    assert list(made) == sorted(kept)
+    for file, text in made.items():
+        assert text == kept[file], file
 
 
 if __name__ == "__main__":
-    for coding in PIPELINES:
-        for name, text in texts(coding):
-            (FOLDER / name).write_text(text, encoding="utf-8")
+    for old in FOLDER.glob("*.txt"):
+        old.unlink()
+    for name in PIPELINES:
+        for file, text in texts(name):
+            (FOLDER / file).write_text(text, encoding="utf-8")
