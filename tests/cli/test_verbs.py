@@ -36,7 +36,7 @@ def test_compile_alone_works(nmc: Invoke, model: Path) -> None:
     done = nmc("compile", model, "--target", "loihi", "-T", "4")
     assert done.code == 0
     assert done.out.splitlines()[0].startswith("ACCURACY IS NOT ASSURED")
-    assert f"nmc compile {model} --target loihi2 --calib" in done.out.splitlines()[0]
+    assert f"nmc compile {model} --target loihi --calib" in done.out.splitlines()[0]
     assert "warning[calibration-missing]" in done.err
     assert os.listdir() == ["digits_cnn.nmc"]
     assert Artifact.load("digits_cnn.nmc").manifest["calibration"]["assured"] is False

@@ -134,7 +134,7 @@ def perform(
     compiled.artifact.save(path)
     session.result(compile_document(compiled, path))
     if not session.quiet:
-        session.show(*compile_summary(compiled, model, path, verbose=verbose, advise=advise))
+        session.show(*compile_summary(compiled, model, request.target, path, verbose=verbose, advise=advise))
 
 
 def _check_paths(sink: DiagnosticSink, model: Path, out: Path | None, temps: Path | None) -> None:

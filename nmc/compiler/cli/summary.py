@@ -44,13 +44,14 @@ def compile_document(compiled: Compiled, path: Path) -> dict[str, object]:
 
 
 def compile_summary(
-    compiled: Compiled, model: Path, path: Path, *, verbose: bool = False, advise: bool = True
+    compiled: Compiled, model: Path, target: str, path: Path, *, verbose: bool = False, advise: bool = True
 ) -> list[RenderableType]:
     """What a compile prints: one screen.
 
     Args:
         compiled: with an artifact.
         model: ONNX file.
+        target: as the user named it.
         path: where the artifact was written.
         verbose: the pipeline's text too.
         advise: say what to run next.
@@ -63,7 +64,7 @@ def compile_summary(
     if not manifest["calibration"]["assured"]:
         parts.append(
             "ACCURACY IS NOT ASSURED: no calibration data. Better: "
-            f"nmc compile {printable(model)} --target {manifest['target']['name']} --calib calib.npz"
+            f"nmc compile {printable(model)} --target {printable(target)} --calib calib.npz"
         )
     parts += [f"{printable(model.name)} on {manifest['target']['name']}, {manifest['coding']} coding"]
     parts += [f"on hardware: {printable(text)}" for text in manifest["microcode"]]
