@@ -34,12 +34,14 @@ class ConvertGraded:
             NmcError: the target has no graded messages.
         """
         target = context.target
-        if "graded-relu" not in target.neurons.models or not target.messages.graded_bits:
+        messages = target.messages
+        if "graded-relu" not in target.neurons.models or not (messages.graded_bits and messages.input_bits):
             raise NmcError.single(
                 "coding-not-on-target",
-                f"{target.name} has no graded messages (graded_bits = {target.messages.graded_bits})",
+                f"{target.name} has no graded messages (graded_bits = {messages.graded_bits}, "
+                f"input_bits = {messages.input_bits}, neurons: {', '.join(target.neurons.models)})",
                 ExitCode.USAGE,
-                help="use --coding rate, or --target loihi2",
+                help="use --coding rate, or a target with graded messages (`nmc targets`)",
             )
         units = read_units(program)
         encoded = encode_input(units, context.calibration.inputs, target, Reset.SUBTRACT)

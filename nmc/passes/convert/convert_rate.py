@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network, OutputSpec, Population, Projection
 from nmc.ir.neurons import IF, IdealIntegrator, Reset
@@ -61,7 +62,18 @@ class ConvertRate:
     produces: ClassVar[type[Network]] = Network
 
     def run(self, program: LayerGraph, context: Context) -> Network:
-        """The spiking network over real weights."""
+        """The spiking network over real weights.
+
+        Raises:
+            NmcError: the target has no integrate-and-fire neurons, or takes no input.
+        """
+        if "lif" not in context.target.neurons.models:
+            raise NmcError.single(
+                "coding-not-on-target",
+                f"{context.target.name} has no LIF neurons (neurons: {', '.join(context.target.neurons.models)})",
+                ExitCode.USAGE,
+                help="use --coding graded, or a target with LIF neurons (`nmc targets`)",
+            )
         units = read_units(program)
         encoded = encode_input(units, context.calibration.inputs, context.target, self.reset)
         hidden = [unit.name for unit in units.units if unit.relu]

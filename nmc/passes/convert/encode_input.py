@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nmc.hardware.target import Target
+from nmc.hardware.target import NeuronLimits, Target
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import InputSpec, Population
 from nmc.ir.neurons import IF, Reset, Source
 from nmc.passes.convert.units import Units
@@ -69,6 +70,9 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> E
         inputs: (N, ...) float32 calibration inputs.
         target: decides the code.
         reset: of a spiking input population.
+
+    Raises:
+        NmcError: (exit 2) the target takes neither messages nor a bias.
     """
     low, high = float(inputs.min()), float(inputs.max())
     largest = max(abs(low), abs(high)) or 1.0
@@ -87,11 +91,7 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> E
             perm=units.input_perm,
         )
         return EncodedInput(Population(layer.name, shape, Source(bits, signed), layer.origin), spec, largest / top)
-    # The drive of a pixel is a bias mantissa of 8 bits. With reset to zero a spike loses what is
-    # above the threshold, so the threshold is four times the largest drive: at most 1/4 of the
-    # steps fire, and the loss is at most one drive in four.
-    top = 255
-    ratio = 1 if reset is Reset.SUBTRACT else 4
+    top, exponent, bar = _drive(target, reset)
     if signed:
         shape = (2 * shape[0], *shape[1:])
     spec = InputSpec(
@@ -102,9 +102,43 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> E
         top,
         "bias",
         split_sign=signed,
-        bias_exp=6,
+        bias_exp=exponent,
         perm=units.input_perm,
     )
-    threshold = np.array(float(top * ratio))
+    threshold = np.array(bar)
     neuron = IF(threshold, np.zeros(()), threshold / 2, reset)
-    return EncodedInput(Population(layer.name, shape, neuron, layer.origin), spec, largest * ratio)
+    return EncodedInput(Population(layer.name, shape, neuron, layer.origin), spec, largest * bar / top)
+
+
+DRIVE_MAX = 255
+"""The drive of a pixel is a bias mantissa of 8 bits, as pixels are."""
+
+
+def _drive(target: Target, reset: Reset) -> tuple[int, int, float]:
+    """Of an input that its bias drives: the largest mantissa, its exponent, and the threshold.
+
+    With reset to zero a spike loses what is above the threshold, so the threshold is four times
+    the largest drive: at most 1/4 of the steps fire, and the loss is at most one drive in four.
+    The threshold is given in units of the mantissa and is one that a LIF can store: a multiple
+    of 64 units of v, so that a spike has exactly the value that its readers take it for. It
+    is below the largest drive, because the compare of a LIF is strict.
+
+    Raises:
+        NmcError: (exit 2) the target has no bias.
+    """
+    limits: NeuronLimits = target.neurons
+    top = min(DRIVE_MAX, limits.bias_mantissa_max)
+    if top < 1:
+        raise NmcError.single(
+            "coding-not-on-target",
+            f"{target.name} takes no input: messages.input_bits is {target.messages.input_bits} and "
+            f"neurons.bias_mantissa_max is {limits.bias_mantissa_max}",
+            ExitCode.USAGE,
+            help="the target file must name one of them",
+        )
+    ratio = 1 if reset is Reset.SUBTRACT else 4
+    exponent = min(6, limits.bias_exponent_max)
+    while exponent and ((top * ratio << exponent) - 1) // 64 > limits.threshold_max:
+        exponent -= 1
+    stored = min(max(((top * ratio << exponent) - 1) // 64, 1), limits.threshold_max)
+    return top, exponent, stored * 64 / (1 << exponent)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nmc.hardware.target import NeuronLimits, WeightLimits
 from nmc.ir.connectivity import Array, Connectivity, Dense, Sparse, size
+from nmc.ir.diagnostic import ExitCode, NmcError
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,22 @@ def weight_grid(limits: WeightLimits, bits: int | None) -> WeightGrid:
     """The grid of ``bits`` magnitude-and-sign bits (None: all that the target stores).
 
     8 bits are 127 levels per sign. Fewer bits keep the range and widen the step.
+
+    Raises:
+        NmcError: (exit 2) the target stores no weights of both signs.
     """
     top = min(limits.high, -limits.low)
-    full = limits.step
-    while top // full > 127:
-        full *= 2
-    step = full if bits is None else full << max(8 - bits, 0)
+    if top < limits.step:
+        raise NmcError.single(
+            "coding-not-on-target",
+            f"weights from {limits.low} to {limits.high} in steps of {limits.step} have no value of both signs",
+            ExitCode.USAGE,
+            help="take a target whose synapses excite and inhibit",
+        )
+    step = limits.step
+    levels = top // step if bits is None else max(2 ** (bits - 1) - 1, 1)
+    while top // step > levels:
+        step *= 2
     return WeightGrid(step, top // step * step)
 
 

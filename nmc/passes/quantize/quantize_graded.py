@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Skip
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded, Source
@@ -19,6 +20,9 @@ from nmc.passes.quantize.fixed_point import WeightGrid, by_output, largest_by_ch
 
 MARGIN = 4
 """Messages are assumed to stay within this many times their calibrated range."""
+
+SHIFT_MIN = -7
+"""Coarser weights than this gain nothing: every message would drive 2^7 times its own unit."""
 
 SHIFT_MAX = 20
 """Finer scales than this gain nothing: sums would pass 2^23 first."""
@@ -35,7 +39,8 @@ class QuantizeGraded:
 
     Attributes:
         bits: of a weight, sign included; None: all that the target stores.
-        levels: smallest message at the calibrated maximum.
+        levels: smallest message at the calibrated maximum; fewer where the target's
+            messages could not carry `MARGIN` times twice as many.
     """
 
     bits: int | None = None
@@ -50,6 +55,7 @@ class QuantizeGraded:
         """The integer network; sums that may pass 2^31 are errors."""
         grid = weight_grid(context.target.weights, self.bits)
         bits = context.target.messages.graded_bits
+        fit = _Fit.of(context.target, grid, self.levels)
         top = _largest_drives(program, encode(program, context.calibration.inputs))
         scales: dict[str, Array] = {}
         reach: dict[str, float] = {}
@@ -63,7 +69,7 @@ class QuantizeGraded:
                 reach[population.name] = float(max(-program.input.low, program.input.high))
                 continue
             incoming = program.incoming[population.name]
-            stored, scale = _fit(population, incoming, scales, top[population.name], grid, self.levels, bits)
+            stored, scale = fit.solve(population, incoming, scales, top[population.name])
             for projection in stored:
                 projections[projection.name] = projection
                 _prove(projection, reach[projection.source], context)
@@ -96,53 +102,80 @@ def _largest_drives(network: Network, inputs: Array) -> Mapping[str, Array]:
     return top
 
 
-def _fit(
-    population: Population,
-    incoming: tuple[Projection, ...],
-    scales: Mapping[str, Array],
-    top: Array,
-    grid: WeightGrid,
-    levels: int,
-    bits: int,
-) -> tuple[list[Projection], Array]:
-    """Integer projections of one population, and its scale per channel."""
-    real = [_in_source_units(p, scales[p.source]) for p in incoming]
-    main = [p for p in real if not isinstance(p.connectivity, Skip)] or real
-    largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
-    largest = np.where(largest > 0, largest, largest.max() or 1.0)
-    if isinstance(population.neuron, Graded):
-        # The read-out keeps the whole sum, but for what a message cannot carry.
-        wide = np.log2(grid.top * (top / largest) * MARGIN / 2 ** (bits - 1))
-        shift = np.maximum(np.ceil(wide), 0).astype(np.int64)
-    else:
-        exact = np.log2(grid.top * (top / levels) / largest)
-        shift = np.clip(np.floor(exact), -7, SHIFT_MAX).astype(np.int64)
-    # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
-    floor = 0.0 if isinstance(population.neuron, Graded) else top / (2 * levels)
-    scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)
-    biases = [p.bias for p in real if p.bias is not None]
-    skips = [p for p in real if p not in main]
-    stored = []
-    for projection in real:
-        connectivity = projection.connectivity
-        if projection in main:
-            own = shift
+@dataclass(frozen=True)
+class _Fit:
+    """Finds the scales of one population.
+
+    Attributes:
+        levels: wanted of a message at the calibrated maximum.
+        widest: the largest message at the calibrated maximum that leaves room for `MARGIN`.
+        shift_min, shift_max: right shifts that the target has and that are worth having.
+    """
+
+    grid: WeightGrid
+    levels: int
+    widest: float
+    shift_min: int
+    shift_max: int
+
+    @classmethod
+    def of(cls, target: Target, grid: WeightGrid, levels: int) -> _Fit:
+        """The fit for a target's messages and exponents."""
+        limits, largest = target.weights, 2 ** (target.messages.graded_bits - 1) - 1
+        low = SHIFT_MIN if limits.exponent_max is None else max(SHIFT_MIN, -limits.exponent_max)
+        high = SHIFT_MAX if limits.exponent_min is None else min(SHIFT_MAX, -limits.exponent_min)
+        return cls(grid, max(min(levels, largest // (2 * MARGIN)), 1), max(largest / MARGIN, 1.0), low, high)
+
+    def solve(
+        self, population: Population, incoming: tuple[Projection, ...], scales: Mapping[str, Array], top: Array
+    ) -> tuple[list[Projection], Array]:
+        """Integer projections of one population, and its scale per channel."""
+        real = [_in_source_units(p, scales[p.source]) for p in incoming]
+        main = [p for p in real if not isinstance(p.connectivity, Skip)] or real
+        skips = [p for p in real if p not in main]
+        shift, scale = self._scale(population, main, skips, top)
+        biases = [p.bias for p in real if p.bias is not None]
+        stored = []
+        for projection in real:
+            connectivity = projection.connectivity
+            if projection in main:
+                own = shift
+            else:
+                room = self.grid.top / np.maximum(largest_by_channel(connectivity) / scale, 1e-300)
+                # A skip as large as the scale allows has exactly this room: no rounding may lose it.
+                exact = np.floor(np.log2(room) + 1e-9)
+                own = np.clip(exact, self.shift_min, self.shift_max).astype(np.int64)
+            weight = self.grid.round(connectivity.weight * by_output(connectivity, np.exp2(own) / scale))
+            bias = None
+            if projection is main[0]:
+                # Half a message rounds the floor of this sum; another half for each shifted skip.
+                halves = (np.exp2(own - 1) * (own > 0) * (1 + len(skips) + len(main) - 1)).astype(np.int64)
+                bias = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
+                bias = bias + (per_channel(halves, population.shape) if bias.ndim > 1 else halves)
+            stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
+        return stored, scale
+
+    def _scale(
+        self, population: Population, main: list[Projection], skips: list[Projection], top: Array
+    ) -> tuple[Array, Array]:
+        """The shift of the main sums and the real value of one unit of the message, by channel."""
+        grid = self.grid
+        largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
+        largest = np.where(largest > 0, largest, largest.max() or 1.0)
+        if isinstance(population.neuron, Graded):
+            # The read-out keeps the whole sum, but for what a message cannot carry.
+            exact, low = np.ceil(np.log2(grid.top * (top / largest) / self.widest)), 0
+            floor = top / self.widest
         else:
-            room = grid.top / np.maximum(largest_by_channel(connectivity) / scale, 1e-300)
-            own = np.clip(np.floor(np.log2(room)), -7, SHIFT_MAX).astype(np.int64)
-        weight = grid.round(connectivity.weight * by_output(connectivity, np.exp2(own) / scale))
-        bias = None
-        if projection is main[0]:
-            # Half a message rounds the floor of this sum; another half for each shifted skip.
-            halves = np.exp2(own - 1) * (own > 0) * (1 + len(skips) + len(main) - 1)
-            bias = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
-            bias = (
-                bias + per_channel(halves.astype(np.int64), population.shape)
-                if bias.ndim > 1
-                else (bias + halves.astype(np.int64))
-            )
-        stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
-    return stored, scale
+            exact, low = np.floor(np.log2(grid.top * (top / self.levels) / largest)), self.shift_min
+            # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
+            floor = top / (2 * self.levels)
+        shift = np.clip(exact, min(low, self.shift_max), self.shift_max).astype(np.int64)
+        # Where the shift alone cannot bring a message to its size, weights do not fill their range.
+        scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)
+        for skip in skips:
+            scale = np.maximum(scale, largest_by_channel(skip.connectivity) * 2.0**self.shift_min / grid.top)
+        return shift, scale
 
 
 def _in_source_units(projection: Projection, scale: Array) -> Projection:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Skip
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, STATE_LIMIT, IdealIntegrator, Integrator, Neuron, Source
 from nmc.ir.reference import per_channel
@@ -109,9 +110,8 @@ def _input_neuron(population: Population, network: Network) -> LIF:
     neuron = population.neuron
     if not isinstance(neuron, IF):
         raise TypeError(f"{population.name} is not a spiking input")
-    # The compare of a LIF is strict: one less, so that the largest drive fires in every step.
-    threshold = np.maximum(np.rint(neuron.threshold).astype(np.int64) - 1, 1)
     exponent = np.array(network.input.bias_exp, dtype=np.int64)
+    threshold = np.maximum(np.rint(neuron.threshold * (1 << int(exponent)) / UNIT).astype(np.int64), 1)
     zero = np.zeros((), dtype=np.int64)
     return LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset)
 
@@ -128,32 +128,67 @@ class _Fit:
     timesteps: int
 
     def solve(self) -> tuple[_Scaled, Neuron]:
-        """The finest units in which weights, sums, threshold and bias all fit."""
+        """The finest units in which weights, sums, threshold and bias all fit.
+
+        Raises:
+            NmcError: (exit 4) none do.
+        """
         neuron = self.population.neuron
         unit = self._first_unit()
         shift = -self._finer_by(unit)
+        exponent_min = self.target.weights.exponent_min
         for _ in range(64):
             scaled = self._scale(unit * 2.0**shift, shift)
             steps = self.timesteps if isinstance(neuron, IdealIntegrator) else 1
             worst = max(float(-scaled.low.min()), float(scaled.high.max())) * steps
             if worst >= SUM_LIMIT:
-                shift += 1
+                if exponent_min is None or shift < -exponent_min:
+                    shift += 1
+                else:
+                    unit = unit * 2
                 continue
             stored = self._neuron(scaled)
             if stored is not None:
+                if not self._weights_left(scaled):
+                    break
                 return scaled, stored
-            unit = unit * 2
-        raise OverflowError(f"no scale fits {self.population.name}")
+            if shift < 0:
+                shift += 1
+            else:
+                unit = unit * 2
+        limits = self.target.neurons
+        raise NmcError.single(
+            "no-scale-fits",
+            f"{self.population.name}: no weight is left where its sums stay below {SUM_LIMIT + 1}, its thresholds "
+            f"within {limits.threshold_max} and its biases within {limits.bias_mantissa_max} << "
+            f"{limits.bias_exponent_max}",
+            ExitCode.DOES_NOT_FIT,
+            origin=self.population.origin,
+            help="take a target with wider thresholds and biases, or rescale the layer's weights",
+        )
+
+    def _weights_left(self, scaled: _Scaled) -> bool:
+        """Whether rounding left the population a weight, if it had one."""
+        had = any(p.connectivity.weight.any() for p in self.incoming)
+        return not had or any(p.connectivity.weight.any() for p in scaled.projections)
 
     def _main(self) -> tuple[Projection, ...]:
         main = tuple(p for p in self.incoming if not isinstance(p.connectivity, Skip))
         return main or self.incoming
+
+    def _skips(self) -> tuple[Projection, ...]:
+        main = self._main()
+        return tuple(p for p in self.incoming if p not in main)
 
     def _first_unit(self) -> Array:
         """Real value of one unit, (C,): the largest weight of a channel fills the range."""
         largest = np.max([largest_by_channel(p.connectivity) for p in self._main()], axis=0)
         largest = np.where(largest > 0, largest, largest.max() or 1.0)
         unit: Array = largest / self.grid.top
+        exponent_max = self.target.weights.exponent_max
+        if exponent_max is not None:
+            for skip in self._skips():
+                unit = np.maximum(unit, largest_by_channel(skip.connectivity) / (self.grid.top * 2.0**exponent_max))
         neuron, limits = self.population.neuron, self.target.neurons
         # A channel of tiny weights would need a threshold or bias beyond its width.
         bias_max = limits.bias_mantissa_max << limits.bias_exponent_max
@@ -161,7 +196,7 @@ class _Fit:
             unit = np.maximum(unit, self._by_channel(neuron.bias) * UNIT / (0.9 * bias_max))
         if isinstance(neuron, IF):
             threshold = self._by_channel(neuron.threshold)
-            unit = np.maximum(unit, threshold / (limits.threshold_max - 1))
+            unit = np.maximum(unit, threshold / max(limits.threshold_max - 1, 1))
             profiles = self.target.core.threshold_profiles
             if profiles is not None:
                 unit = _shared_thresholds(unit, threshold, profiles)
@@ -173,11 +208,17 @@ class _Fit:
         A skip has one weight per channel; if it were 20 units, rounding to even numbers would
         change its gain by up to 5 %.
         """
-        ratios = [largest_by_channel(p.connectivity) / unit for p in self.incoming if p not in self._main()]
-        smallest = min((float(r[r > 0].min()) for r in ratios if (r > 0).any()), default=float(SKIP_LEVELS))
+        ratios = np.concatenate([np.zeros(0), *(largest_by_channel(p.connectivity) / unit for p in self._skips())])
+        ratios = ratios[ratios > 0]
+        if not len(ratios):
+            return 0
+        wanted = min(max(int(np.ceil(np.log2(SKIP_LEVELS / ratios.min()))), 0), SKIP_SHIFT_MAX)
         limit = self.target.weights.exponent_max
-        wanted = max(int(np.ceil(np.log2(SKIP_LEVELS / smallest))), 0)
-        return min(wanted, SKIP_SHIFT_MAX if limit is None else min(limit, SKIP_SHIFT_MAX))
+        if limit is None:
+            return wanted
+        # The skip itself must stay within its own left shift.
+        room = limit + int(np.floor(np.log2(self.grid.top / ratios.max()) + 1e-9))
+        return max(min(wanted, limit, room), 0)
 
     def _by_channel(self, values: Array) -> Array:
         """Largest magnitude of a neuron parameter in each channel."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nmc.hardware.target import Target
+from nmc.hardware.target import MessageLimits, Target, WeightLimits
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
 from nmc.ir.neurons import LIF, Integrator, Reset
 from nmc.ir.reference import decode, encode, projected, run
@@ -15,7 +16,7 @@ from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.quantize.correct_bias import CorrectBias
-from nmc.passes.quantize.fixed_point import mantissa_and_exponent, weight_grid
+from nmc.passes.quantize.fixed_point import WeightGrid, mantissa_and_exponent, weight_grid
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import SUM_LIMIT, QuantizeRate
 from nmc.testing.builders import context_for, residual_graph, small_target
@@ -176,3 +177,115 @@ def test_weight_grid_of_other_widths() -> None:
     limits = replace(small_target().weights, step=1, low=-8, high=7)
     assert weight_grid(limits, None).top == 7
     assert weight_grid(limits, None).step == 1
+
+
+LOIHI_WIDTHS = small_target()
+
+
+@pytest.mark.parametrize("reset", list(Reset))
+def test_every_width_of_a_narrow_chip_is_kept(reset: Reset) -> None:
+    """Nothing of Loihi's widths is built in: 8-bit weights of any parity, 10-bit thresholds, 6-bit biases."""
+    widths = replace(LOIHI_WIDTHS.neurons, threshold_max=1023, bias_mantissa_max=63, bias_exponent_max=4)
+    stores = WeightLimits(8, 1, -128, 127, exponent_min=-2, exponent_max=1)
+    binary = MessageLimits(0, 0)
+    network = rate(replace(LOIHI_WIDTHS, neurons=widths, weights=stores, messages=binary), timesteps=64, reset=reset)
+    spec = network.input
+    assert (spec.high, spec.bias_exp) == (63, 4)
+    odd = False
+    for projection in network.projections:
+        weight = projection.connectivity.weight
+        assert np.abs(weight).max() <= 127
+        odd |= bool((weight % 2).any())
+        assert projection.shift.min() >= -1 and projection.shift.max() <= 2
+    assert odd
+    for population in network.populations:
+        if isinstance(population.neuron, LIF):
+            assert population.neuron.threshold.max() <= 1023
+        if isinstance(population.neuron, LIF | Integrator):
+            assert np.abs(population.neuron.bias_mant).max() <= 63
+            assert population.neuron.bias_exp.max() <= 4
+    assert error(network) < 0.6
+
+
+def test_a_skip_larger_than_its_branch_never_clips_where_the_chip_has_no_exponents() -> None:
+    branch = next(layer for layer in GRAPH.layers if layer.name == "second")
+    quiet = replace(branch, op=replace(branch.op, connectivity=branch.op.connectivity.with_weight(0.02 * WEIGHT)))
+    graph = replace(GRAPH, layers=tuple(quiet if layer is branch else layer for layer in GRAPH.layers))
+    fixed = replace(LOIHI_WIDTHS.weights, exponent_min=0, exponent_max=0)
+    context = context_for(graph, X, replace(LOIHI_WIDTHS, weights=fixed))
+    real = AlignWindows().run(ConvertRate(32).run(graph, context), context)
+    stored = QuantizeRate().run(real, context)
+    assert all(not p.shift.any() for p in stored.projections)
+    ratios = [_gain(network) for network in (real, stored)]
+    np.testing.assert_allclose(ratios[1], ratios[0], rtol=0.02)
+
+
+WEIGHT = next(layer.op for layer in GRAPH.layers if layer.name == "second").connectivity.weight
+
+
+def _gain(network: Network) -> np.ndarray:
+    """Spikes of the skip's target per spike of its source, by channel."""
+    skip = next(p for p in network.projections if (p.source, p.target) == ("stem_relu", "sum_relu"))
+    threshold = network.by_name["sum_relu"].neuron.threshold.reshape(-1)
+    return skip.connectivity.weight / threshold
+
+
+def test_wide_weights_are_used() -> None:
+    wide = replace(LOIHI_WIDTHS.weights, bits=12, step=1, low=-2048, high=2047)
+    assert weight_grid(wide, None) == WeightGrid(1, 2047)
+    assert weight_grid(wide, 8) == WeightGrid(16, 2032)
+    assert error(rate(replace(LOIHI_WIDTHS, weights=wide))) < error(rate()) + 0.01
+
+
+def test_a_chip_whose_widths_leave_no_weight_is_refused() -> None:
+    blind = replace(LOIHI_WIDTHS.neurons, bias_mantissa_max=1, bias_exponent_max=0)
+    with pytest.raises(NmcError) as caught:
+        rate(replace(LOIHI_WIDTHS, neurons=blind))
+    assert caught.value.exit_code is ExitCode.DOES_NOT_FIT
+    assert caught.value.diagnostics[0].slug == "no-scale-fits"
+    assert caught.value.diagnostics[0].origin is not None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weights": replace(LOIHI_WIDTHS.weights, low=0)},
+        {"neurons": replace(LOIHI_WIDTHS.neurons, models=("if", "graded-relu"))},
+        {"neurons": replace(LOIHI_WIDTHS.neurons, bias_mantissa_max=0), "messages": MessageLimits(0, 0)},
+    ],
+    ids=["positive weights only", "no LIF", "no input"],
+)
+def test_what_rate_coding_needs(changed: dict[str, object]) -> None:
+    with pytest.raises(NmcError) as caught:
+        rate(replace(LOIHI_WIDTHS, **changed))
+    assert (caught.value.diagnostics[0].slug, caught.value.exit_code) == ("coding-not-on-target", ExitCode.USAGE)
+
+
+def graded(target: Target) -> Network:
+    context = context_for(GRAPH, X, target)
+    network = QuantizeGraded().run(AlignWindows().run(ConvertGraded().run(GRAPH, context), context), context)
+    assert not context.diagnostics.errors
+    return network
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_graded_messages_fit_their_payload(bits: int) -> None:
+    network = graded(replace(LOIHI_WIDTHS, messages=MessageLimits(bits, 8)))
+    for sample in encode(network, X[:8]):
+        for name, messages in run(network, sample).messages.items():
+            if name != "input":
+                assert np.abs(messages).max() < 2 ** (bits - 1)
+    assert error(network) < {8: 0.5, 10: 0.15, 12: 0.05}[bits]
+
+
+def test_graded_shifts_stay_within_the_exponents() -> None:
+    network = graded(replace(LOIHI_WIDTHS, weights=replace(LOIHI_WIDTHS.weights, exponent_min=-5, exponent_max=0)))
+    for projection in network.projections:
+        assert projection.shift.min() >= 0 and projection.shift.max() <= 5
+        assert np.abs(projection.connectivity.weight).max() <= 254
+    assert error(network) < 0.3
+
+
+def test_graded_needs_messages_from_the_host() -> None:
+    with pytest.raises(NmcError, match="input_bits = 0"):
+        graded(replace(LOIHI_WIDTHS, messages=MessageLimits(24, 0)))
