@@ -36,7 +36,7 @@ ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the targ
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
 Strict = Annotated[bool, Option("--strict", help="No approximation.", hidden=True)]
-Partitioner = Annotated[str, Option(help="auto, tiles or greedy.")]
+Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
 Placer = Annotated[str, Option(help="auto, row-major or hill-climb.")]
 Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
 Effort = Annotated[str, Option(help="Search effort: normal.", hidden=True)]

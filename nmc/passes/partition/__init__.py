@@ -8,12 +8,22 @@ from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.passes.base import Pass
 from nmc.passes.partition.auto import PartitionAuto
 from nmc.passes.partition.greedy import PartitionGreedy
+from nmc.passes.partition.kernighan_lin import PartitionKernighanLin
+from nmc.passes.partition.metis import PartitionMetis
 from nmc.passes.partition.tiles import PartitionTiles
 
-PARTITIONERS = ("auto", "tiles", "greedy")
+PARTITIONERS = ("auto", "tiles", "greedy", "kernighan-lin", "metis")
 """What ``--partitioner`` takes."""
 
-__all__ = ["PARTITIONERS", "PartitionAuto", "PartitionGreedy", "PartitionTiles", "partition_passes"]
+__all__ = [
+    "PARTITIONERS",
+    "PartitionAuto",
+    "PartitionGreedy",
+    "PartitionKernighanLin",
+    "PartitionMetis",
+    "PartitionTiles",
+    "partition_passes",
+]
 
 
 def partition_passes(name: str, chips: int | None = None) -> tuple[Pass, ...]:
@@ -33,6 +43,10 @@ def partition_passes(name: str, chips: int | None = None) -> tuple[Pass, ...]:
             return (PartitionTiles(),)
         case "greedy":
             return (PartitionGreedy(),)
+        case "kernighan-lin":
+            return (PartitionKernighanLin(),)
+        case "metis":
+            return (PartitionMetis(),)
     near = difflib.get_close_matches(name, PARTITIONERS, n=1)
     raise NmcError.single(
         "unknown-partitioner",

@@ -151,7 +151,8 @@ class DemandModel:
             geometry = self.geometries[projection.name]
             source = network.by_name[projection.source]
             neurons = geometry.sources(box)
-            channels = len(np.unique(neurons // (source.neurons // source.shape[0])))
+            # Sources come in ascending order, so their channels do too.
+            channels = _distinct_sorted(neurons // (source.neurons // source.shape[0]))
             if len(neurons):
                 inputs.append(Inputs(projection.name, source.name, neurons, channels))
             if geometry.kernel and self.target.weights.shared:
@@ -284,6 +285,10 @@ def synapse_bits(target: Target, neurons: int, kernels: int, synapses: int, head
     """
     bits = target.weights.bits
     return kernels * bits + synapses * (bits + index_bits(neurons)) + headers * AXON_BITS
+
+
+def _distinct_sorted(values: IndexArray) -> int:
+    return int(np.count_nonzero(np.diff(values))) + 1 if len(values) else 0
 
 
 def flat_mask(index: IndexArray, shape: Shape) -> Mask:

@@ -8,7 +8,7 @@ the first (destinations are then known); at the end small clusters are joined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,22 +71,25 @@ def greedy_cores(model: DemandModel) -> list[Core]:
         if nodes is None:
             report_unfit(model, population, heard, sink)
         else:
-            cores.extend(coalesced(model, core, heard) for core in grow(model, nodes))
+            cores.extend(coalesced(model, core, {population.name: heard}) for core in grow(model, nodes))
     sink.raise_errors(ExitCode.DOES_NOT_FIT)
     return join_small(model, cores)
 
 
-def macro_nodes(model: DemandModel, population: Population, heard: IndexArray) -> list[Demand] | None:
+def macro_nodes(
+    model: DemandModel, population: Population, heard: IndexArray, per_core: int = NODES_PER_CORE
+) -> list[Demand] | None:
     """The macro-nodes of a population, or None where a single neuron exceeds a limit.
 
     Args:
         model: of the network.
         population: on the chip.
         heard: destination cores of each neuron, in the population's shape.
+        per_core: nodes are cut until so many fill the neurons of a core.
     """
     tile = population.shape
     while True:
-        smaller = _smaller(model, population, tile, heard)
+        smaller = _smaller(model, population, tile, heard, per_core)
         if smaller is None:
             demands = demands_if_all_fit(model, population.name, tiling(population.shape, tile), heard)
             if demands is not None:
@@ -103,7 +106,7 @@ def _halved(tile: Shape, axis: int) -> Shape:
     return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])
 
 
-def _smaller(model: DemandModel, population: Population, tile: Shape, heard: IndexArray) -> Shape | None:
+def _smaller(model: DemandModel, population: Population, tile: Shape, heard: IndexArray, per_core: int) -> Shape | None:
     """The tile with one axis halved if a macro-node of this tile is too large, else None."""
     limits = model.target.core
 
@@ -113,7 +116,7 @@ def _smaller(model: DemandModel, population: Population, tile: Shape, heard: Ind
     now = use(tile)
     exceeded = {limit.name for limit in now.exceeded(limits)}
     crowded = limits.in_axons is not None and now.in_axons * AXON_SHARE > limits.in_axons
-    if not exceeded and now.neurons * NODES_PER_CORE <= limits.neurons and not crowded:
+    if not exceeded and now.neurons * per_core <= limits.neurons and not crowded:
         return None
     options = [(use(shape), shape) for axis in range(len(tile)) if tile[axis] > 1 for shape in [_halved(tile, axis)]]
     if not options:
@@ -121,7 +124,7 @@ def _smaller(model: DemandModel, population: Population, tile: Shape, heard: Ind
     if "synapse_bits" in exceeded:
         return min(options, key=lambda option: (option[0].synapse_bits, option[0].in_axons))[1]
     best, shape = min(options, key=lambda option: option[0].in_axons)
-    only_crowded = not exceeded and now.neurons * NODES_PER_CORE <= limits.neurons
+    only_crowded = not exceeded and now.neurons * per_core <= limits.neurons
     if only_crowded and best.in_axons * 4 > now.in_axons * 3:
         return None
     return shape
@@ -210,15 +213,21 @@ def grow(model: DemandModel, nodes: Sequence[Demand]) -> list[Core]:
     return cores
 
 
-def coalesced(model: DemandModel, core: Core, heard: IndexArray) -> Core:
-    """The same core with neighbouring macro-nodes joined: fewer slices, fewer axon entries."""
+def coalesced(model: DemandModel, core: Core, heard: Mapping[str, IndexArray]) -> Core:
+    """The same core with neighbouring macro-nodes joined: fewer slices, fewer axon entries.
+
+    Args:
+        model: of the network.
+        core: filled.
+        heard: destination cores of each neuron, by population on the core.
+    """
     boxes: dict[str, list[Box]] = {}
     for demand in core.demands:
         boxes.setdefault(demand.piece.population, []).append(demand.piece.box)
     whole = Core(model)
     for name, parts in boxes.items():
         for box in merge_boxes(parts):
-            whole.add(model.demand(name, box, heard))
+            whole.add(model.demand(name, box, heard[name]))
     return whole
 
 

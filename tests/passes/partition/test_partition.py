@@ -13,7 +13,15 @@ from nmc.ir.mapping import HOST, whole
 from nmc.ir.reference import encode
 from nmc.kernels import layerwise
 from nmc.passes.base import text_form
-from nmc.passes.partition import PARTITIONERS, PartitionAuto, PartitionGreedy, PartitionTiles, partition_passes
+from nmc.passes.partition import (
+    PARTITIONERS,
+    PartitionAuto,
+    PartitionGreedy,
+    PartitionKernighanLin,
+    PartitionMetis,
+    PartitionTiles,
+    partition_passes,
+)
 from nmc.passes.partition.count import count_all
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.tiles import chunk_sizes, middle_box, tile_cores, tile_shapes
@@ -37,9 +45,9 @@ def test_small_networks_fit_and_are_clean(name, partitioner):
     assert routed.clusters[-1].id == HOST
 
 
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy"])
+@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
 def test_random_networks_fit_and_are_clean(partitioner):
-    for seed in range(40):
+    for seed in range(40 if partitioner in ("tiles", "greedy") else 12):
         target = tight(neurons=8 + seed, in_axons=300, out_axons=None, synapse_bits=60000, threshold_profiles=None)
         network = random_network(seed)
         routed = mapped(
@@ -49,7 +57,7 @@ def test_random_networks_fit_and_are_clean(partitioner):
 
 
 @pytest.mark.parametrize("limit", ["neurons", "in_axons", "out_axons", "synapse_bits"])
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy"])
+@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
 def test_a_tighter_limit_needs_more_cores_and_holds(partitioner, limit):
     network = conv_net()
     loose = partition(network, tight(neurons=256, in_axons=600, out_axons=4000, synapse_bits=10**6), partitioner)
@@ -73,7 +81,7 @@ def test_threshold_profiles_are_a_limit_too():
     assert {use.threshold_profiles for use in count_all(found, target).values()} == {2, 3}
 
 
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy"])
+@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
 def test_small_layers_share_a_core(partitioner):
     found = partition(conv_net(), loihi("loihi2"), partitioner)
     assert found.cores_used == 1
@@ -197,7 +205,8 @@ def test_unknown_partitioner():
 
 
 def test_names_and_text_form():
-    assert [type(partition_passes(n)[0]) for n in PARTITIONERS] == [PartitionAuto, PartitionTiles, PartitionGreedy]
+    kinds = [PartitionAuto, PartitionTiles, PartitionGreedy, PartitionKernighanLin, PartitionMetis]
+    assert [type(partition_passes(n)[0]) for n in PARTITIONERS] == kinds
     assert text_form(PartitionAuto()) == "partition-auto"
     assert text_form(partition_passes("auto", 3)[0]) == "partition-auto{chips=3}"
 
