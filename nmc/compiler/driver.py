@@ -26,8 +26,9 @@ from nmc.ir.printer import format_program
 from nmc.ir.verify import verify_program
 from nmc.passes.base import Context, Hooks, Pass, Program
 from nmc.runtime.artifact import Artifact
-from nmc.runtime.data import Data, Preprocessing, load_data
+from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
 from nmc.runtime.evaluation import Evaluation, evaluate
+from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.verification import verify
 
 Progress = Callable[[str, float], None]
@@ -37,6 +38,18 @@ ASSUMED_SAMPLES = 64
 
 ACCURACY_SAMPLES = 500
 """Labelled calibration samples on which the compile reports accuracy."""
+
+REPORT_KEYS = (
+    "layers",
+    "cores_used",
+    "neurons",
+    "synapses",
+    "traffic",
+    "energy_nj_per_inference",
+    "latency",
+    "ann_baseline",
+)
+"""What ``compile --json`` takes from the report (docs/formats.md section 5)."""
 
 VERIFY_SAMPLES = 16
 """Samples of ``--verify full``."""
@@ -48,7 +61,7 @@ class CompileRequest:
 
     Attributes:
         target: name of a chip, or a target file.
-        calib: a data spec, or None: seeded inputs, accuracy not assured.
+        calib: a data spec, raw samples (N, *sample shape), or None: seeded inputs, accuracy not assured.
         preprocess: applied to calibration data and stored in the artifact.
         verify: ``structure``, or ``full``: every layer against ONNX Runtime too.
         stop_after: a stage; nothing is emitted then.
@@ -57,7 +70,7 @@ class CompileRequest:
 
     target: str
     options: Options = field(default_factory=Options)
-    calib: str | None = None
+    calib: str | Array | None = None
     preprocess: str | None = None
     require_calib: bool = False
     seed: int = 0
@@ -67,7 +80,7 @@ class CompileRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Compiled:
+class Compiled(Shown):
     """The result of a compile.
 
     Attributes:
@@ -82,6 +95,38 @@ class Compiled:
     seconds: tuple[tuple[str, float], ...]
     diagnostics: tuple[Diagnostic, ...]
     accuracy: Evaluation | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of ``compile --json``; ``artifact`` is the path, which the caller knows."""
+        stages = [{"name": name, "seconds": value} for name, value in self.seconds]
+        if self.artifact is None:
+            return {"artifact": None, "stages": stages}
+        manifest, report = self.artifact.manifest, self.artifact.report
+        document: dict[str, object] = {
+            "artifact": None,
+            "target": manifest["target"]["name"],
+            "timesteps": manifest["timesteps"],
+            "stages": stages,
+            **{key: report[key] for key in REPORT_KEYS},
+        }
+        if self.accuracy is not None:
+            document["accuracy"] = [stage.to_dict() for stage in self.accuracy.stages]
+        return document
+
+    def tables(self) -> tuple[TextTable, ...]:
+        """A row per layer, and the accuracy by stage where labels were given."""
+        if self.artifact is None:
+            times = tuple((name, f"{1000 * value:,.0f} ms") for name, value in self.seconds)
+            return (TextTable("stopped early", ("stage", "#time"), times),)
+        report, manifest = self.artifact.report, self.artifact.manifest
+        rows = tuple(
+            (str(layer["name"]), f"{layer['neurons']:,}", f"{layer['synapses']:,}", str(layer["cores"]))
+            for layer in report["layers"]
+        )
+        assured = "" if manifest["calibration"]["assured"] else "; no calibration data: accuracy is not assured"
+        title = f"{manifest['source']['name']} on {manifest['target']['name']}, {report['cores_used']} cores{assured}"
+        layers = TextTable(title, ("layer", "#neurons", "#synapses", "#cores"), rows)
+        return (layers, *(self.accuracy.tables() if self.accuracy is not None else ()))
 
 
 class _Clock:
@@ -120,7 +165,10 @@ def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSi
     shape = model.graph.input.shape
     if request.calib is not None:
         preprocessing = Preprocessing.parse(request.preprocess or "")
-        data = load_data(request.calib, shape, preprocessing, seed=request.seed)
+        if isinstance(request.calib, str):
+            data = load_data(request.calib, shape, preprocessing, seed=request.seed)
+        else:
+            data = from_arrays(request.calib, None, shape, preprocessing)
         sink.items.extend(data.warnings)
         return data, data.x
     if request.require_calib:
@@ -139,11 +187,13 @@ def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSi
     return None, generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32)
 
 
-def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock) -> Hooks:
+def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle) -> Hooks:
     numbers = iter(range(1000))
 
     def after(step: Pass, program: Program, seconds: float) -> None:
         levels.catch(program)
+        if isinstance(program, LayerGraph):
+            oracle.follow(program)
         clock.stage(step.stage)
         if request.save_temps is not None:
             path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
@@ -167,7 +217,7 @@ def _run_pipeline(
     context = Context(target, sink, oracle, request.seed, progress)
     pipeline = backend.pipeline(target, request.options)
     levels = _Levels(graph=model.graph)
-    program = pipeline.run(model.graph, context, _hooks(request, levels, clock))
+    program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle))
     return program, levels, pipeline.text
 
 

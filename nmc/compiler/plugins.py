@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from nmc.backends.api import API_VERSION, Backend
 from nmc.hardware.target import Target
 from nmc.hardware.target_file import load_target
 from nmc.ir.diagnostic import ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from nmc.runtime.artifact import Artifact
+    from nmc.runtime.device import Device
 
 GROUP = "nmc.backends"
 PROTOCOL = ("name", "api_version", "targets", "pipeline", "emit", "devices")
@@ -218,6 +222,30 @@ def target_text(name: str) -> str | None:
         if text is not None:
             return str(text)
     return None
+
+
+def find_device(artifact: Artifact, name: str) -> Device:
+    """The simulator, or a device of the backend that the artifact was made for.
+
+    Raises:
+        NmcError: no such device (exit 2), or it cannot run here (exit 6).
+    """
+    from nmc.runtime.session import require
+    from nmc.runtime.simulator import Simulator
+
+    if name == "sim":
+        return Simulator()
+    devices = load_backend(artifact.manifest["target"]["family"]).devices()
+    if name not in devices:
+        known = ["sim", *devices]
+        raise NmcError.single(
+            "device-unknown",
+            f"no device '{name}' for {artifact.manifest['target']['name']}; known: {', '.join(known)}",
+            ExitCode.USAGE,
+            help=_near(name, known),
+        )
+    require(devices[name])
+    return devices[name]
 
 
 def listing() -> tuple[Listing, ...]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nmc.hardware.target import Grid
 from nmc.ir.connectivity import Array
@@ -19,6 +19,13 @@ from nmc.ir.npy import npy_array, npy_bytes
 from nmc.ir.serial import from_document, mapping_from_document, mapping_to_document, to_document
 from nmc.ir.verify import verify_program
 from nmc.runtime.container import corrupt, read_container, write_container
+
+if TYPE_CHECKING:
+    from nmc.runtime.data import Data
+    from nmc.runtime.device import Device
+    from nmc.runtime.evaluation import Evaluation
+    from nmc.runtime.session import RunResult
+    from nmc.runtime.verification import Verification
 
 FORMAT = 1
 """Format version that is written, and the newest that is read."""
@@ -58,6 +65,47 @@ class Artifact:
     def network(self) -> Network:
         """The quantized network."""
         return self.routed.network
+
+    def run(self, x: Array, *, device: Device | None = None, trace: frozenset[str] = frozenset()) -> RunResult:
+        """Run raw samples, preprocessed as the artifact says.
+
+        Args:
+            x: (N, *sample shape), any numeric type.
+            device: None: the simulator; ``nmc.device`` finds others.
+            trace: of ``messages``, ``potentials``.
+
+        Raises:
+            NmcError: wrong shape, or the device is missing or failed.
+        """
+        from nmc.runtime.session import run
+        from nmc.runtime.simulator import Simulator
+
+        return run(self, self._samples(x).x, device or Simulator(), trace=trace)
+
+    def eval(self, x: Array, y: Array | None = None) -> Evaluation:
+        """Accuracy by stage on raw samples; ``y`` (N,) integer labels, if there are any."""
+        from nmc.runtime.evaluation import evaluate
+
+        return evaluate(self, self._samples(x, y))
+
+    def verify(self, x: Array, *, device: Device | None = None) -> Verification:
+        """Every layer against ONNX Runtime, and a device bit by bit against the simulator."""
+        from nmc.runtime.verification import verify
+
+        return verify(self, self._samples(x).x, device=device)
+
+    def write_report(self, path: Path | str, evaluation: Evaluation | None = None) -> None:
+        """Write the report of ``nmc report``: one offline HTML file."""
+        from nmc.runtime.report import render_report
+
+        Path(path).write_text(render_report(self, evaluation), encoding="utf-8")
+
+    def _samples(self, x: Array, y: Array | None = None) -> Data:
+        from nmc.runtime.data import from_arrays
+        from nmc.runtime.preprocessing import Preprocessing
+
+        preprocessing = Preprocessing.from_dict(self.manifest["preprocessing"])
+        return from_arrays(x, y, self.network.input.shape, preprocessing)
 
     def members(self) -> dict[str, bytes]:
         """The members of the container, the manifest with the hashes of the others included.

@@ -35,7 +35,7 @@ class Data:
     Attributes:
         x: (N, *sample shape) float32, preprocessed.
         y: (N,) int64 labels, or None.
-        kind: ``npz``, ``npy``, ``images`` or ``random``.
+        kind: ``npz``, ``npy``, ``images``, ``random``, or ``array`` (given in memory).
         hash: SHA-256 of the raw samples (shape, type and values; no labels, no names), hex.
         warnings: what the user should know.
         classes: names of the classes, of a folder of images.
@@ -99,11 +99,35 @@ def load_data(
         labels = _labels(name, arrays["y"], len(x), limit) if "y" in arrays else None
     if labels is None and need_labels:
         raise _data_error("data-labels-missing", f"'{name}' has no labels", "give a .npz with x and y")
-    ready = preprocess.apply(x)
+    ready = _finite(name, preprocess.apply(x))
+    return Data(ready, labels, kind, content_hash(x), (), classes)
+
+
+def from_arrays(x: Array, y: Array | None, sample_shape: Shape, preprocess: Preprocessing) -> Data:
+    """Samples that a caller holds in memory, checked and preprocessed like those of a file.
+
+    Args:
+        x: (N, *shape), any numeric type, not yet preprocessed.
+        y: (N,) class numbers, or None.
+        sample_shape: of one sample in the ONNX file, without batch axis.
+        preprocess: applied to x.
+
+    Raises:
+        NmcError: exit 2, slugs that begin with ``data-``.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise _data_error("data-type", f"x holds {x.dtype}, not numbers", "give an array of a numeric type")
+    _check_samples("x", x, preprocess.raw_shape(sample_shape), preprocess)
+    labels = None if y is None else _labels("y", np.asarray(y), len(x), None)
+    return Data(_finite("x", preprocess.apply(x)), labels, "array", content_hash(x))
+
+
+def _finite(name: str, ready: Array) -> Array:
     bad = int(np.count_nonzero(~np.isfinite(ready)))
     if bad:
         raise _data_error("data-not-finite", f"'{name}' has {bad} values that are not finite in float32", "")
-    return Data(ready, labels, kind, content_hash(x), (), classes)
+    return ready
 
 
 def split_limit(spec: str) -> tuple[str, int | None]:

@@ -21,6 +21,7 @@ from nmc.runtime.data import Data
 from nmc.runtime.device import Counters
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.session import add_counters
+from nmc.runtime.tables import Shown, TextTable, share
 
 STAGES = ("onnx", "simplified", "spiking", "quantized", "mapped")
 """From the ONNX file to the chip; each is an executable program of the artifact."""
@@ -69,7 +70,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Shown):
     """The result of `evaluate`.
 
     Attributes:
@@ -104,6 +105,18 @@ class Evaluation:
     def samples_per_second(self) -> float | None:
         """Samples by `seconds`."""
         return self.samples / self.seconds if self.seconds > 0 else None
+
+    def tables(self) -> tuple[TextTable, ...]:
+        """Accuracy by stage, and of the mapped program if it is read out after fewer steps."""
+        rows = tuple((s.stage, share(s.top1), share(s.agreement), f"{s.nrmse:.4f}") for s in self.stages)
+        columns = ("stage", "#top-1", "#agrees with onnx", "#nrmse")
+        stages = TextTable(f"accuracy, {self.samples:,} samples", columns, rows)
+        if len(self.curve) < 2:
+            return (stages,)
+        last = self.curve[-1].timesteps
+        points = [p for p in self.curve if p.timesteps & (p.timesteps - 1) == 0 or p.timesteps == last]
+        steps = tuple((str(p.timesteps), share(p.top1), share(p.agreement)) for p in points)
+        return stages, TextTable("if read out earlier", ("#timesteps", "#top-1", "#agrees with onnx"), steps)
 
     def to_dict(self) -> dict[str, object]:
         """The form of ``eval --json``."""

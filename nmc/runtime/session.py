@@ -12,10 +12,11 @@ from nmc.ir.network import Network
 from nmc.ir.reference import decode, encode
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.device import Counters, Device, Execution
+from nmc.runtime.tables import Shown, TextTable
 
 
 @dataclass(frozen=True, eq=False)
-class RunResult:
+class RunResult(Shown):
     """What came out of a device.
 
     Attributes:
@@ -29,6 +30,21 @@ class RunResult:
     outputs: Array
     execution: Execution
     seconds: float
+
+    def tables(self) -> tuple[TextTable, ...]:
+        """The largest output of the first samples, and what was counted."""
+        flat = self.outputs.reshape(len(self.outputs), -1)
+        rows = tuple(
+            (str(number), str(int(values.argmax())), f"{values.max():.4g}") for number, values in enumerate(flat[:10])
+        )
+        title = f"{len(flat):,} samples on {self.device} in {self.seconds:.3g} s"
+        outputs = TextTable(title, ("#sample", "#largest output", "#its value"), rows)
+        counters = self.execution.counters
+        if counters is None:
+            return (outputs,)
+        names = ("spikes", "synops", "neuron_updates", "packets", "hops", "host_ops", "overflows")
+        counts = tuple((name.replace("_", " "), f"{getattr(counters, name) / len(flat):,.1f}") for name in names)
+        return outputs, TextTable("per inference", ("event", "#count"), counts)
 
     def to_dict(self) -> dict[str, object]:
         """The form of ``run --json``; ``outputs`` is the path, which the caller knows.

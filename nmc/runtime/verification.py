@@ -19,6 +19,7 @@ from nmc.runtime.error_model import error_bounds
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.session import require
 from nmc.runtime.simulator import simulate
+from nmc.runtime.tables import Shown, TextTable
 
 VALUES_MAX = 1 << 25
 """Trace values (256 MiB of int64) in flight."""
@@ -107,7 +108,7 @@ class BitExact:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Shown):
     """The result of `verify`.
 
     Attributes:
@@ -129,6 +130,29 @@ class Verification:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not any(d.severity == "error" for d in self.diagnostics)
+
+    def tables(self) -> tuple[TextTable, ...]:
+        """Every layer against ONNX Runtime, and the device against the simulator."""
+        rows = tuple(
+            (
+                layer.name,
+                f"{layer.max_error:.4g}",
+                f"{layer.rmse:.4g}",
+                f"{layer.bound:.4g}",
+                "-" if layer.correlation is None else f"{layer.correlation:.4f}",
+                "ok" if layer.ok else "OUT OF BOUND",
+            )
+            for layer in self.layers
+        )
+        columns = ("layer", "#max error", "#rmse", "#bound on rmse", "#correlation", "verdict")
+        layers = TextTable("against ONNX Runtime", columns, rows)
+        exact = self.bit_exact
+        if exact is None:
+            return (layers,)
+        row = (exact.device, str(exact.spikes_equal), str(exact.potentials_equal), f"{exact.steps:,}")
+        return layers, TextTable(
+            "against the simulator", ("device", "spikes equal", "potentials equal", "#steps"), (row,)
+        )
 
     def to_dict(self) -> dict[str, object]:
         """The form of ``verify --json``."""

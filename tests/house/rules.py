@@ -20,6 +20,7 @@ BELOW = {
     "backends": frozenset({"ir", "kernels", "hardware", "passes", "runtime"}),
     "demo": frozenset[str](),
     "__main__": frozenset({"compiler"}),
+    "api": frozenset({"ir", "backends", "runtime", "compiler"}),
     "compiler": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "demo"}),
     "testing": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "compiler"}),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from nmc.ir.connectivity import Array
     from nmc.runtime.artifact import Artifact
     from nmc.runtime.data import Data
-    from nmc.runtime.device import Device
 
 
 def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int = 0, limit: int | None = None) -> Data:
@@ -41,32 +39,6 @@ def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int =
     if limit is None or limit >= len(data):
         return data
     return replace(data, x=data.x[:limit], y=None if data.y is None else data.y[:limit])
-
-
-def find_device(artifact: Artifact, name: str) -> Device:
-    """The simulator, or a device of the backend that the artifact was made for.
-
-    Raises:
-        NmcError: no such device (exit 2), or it cannot run here (exit 6).
-    """
-    from nmc.runtime.session import require
-    from nmc.runtime.simulator import Simulator
-
-    if name == "sim":
-        return Simulator()
-    from nmc.compiler.plugins import load_backend
-
-    devices = load_backend(artifact.manifest["target"]["family"]).devices()
-    if name not in devices:
-        close = difflib.get_close_matches(name, ["sim", *devices], 1)
-        raise NmcError.single(
-            "device-unknown",
-            f"no device '{name}' for {artifact.manifest['target']['name']}; known: {', '.join(['sim', *devices])}",
-            ExitCode.USAGE,
-            help=f"did you mean '{close[0]}'?" if close else "",
-        )
-    require(devices[name])
-    return devices[name]
 
 
 def trace_kinds(sink: DiagnosticSink, text: str | None) -> frozenset[str]:

@@ -37,7 +37,7 @@ HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
 Strict = Annotated[bool, Option("--strict", help="No approximation.", hidden=True)]
 Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
-Placer = Annotated[str, Option(help="auto, row-major or hill-climb.")]
+Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.")]
 Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
 Effort = Annotated[str, Option(help="Search effort: normal.", hidden=True)]
 Chips = Annotated[int | None, Option(help="Chips that may be used.")]
@@ -119,7 +119,7 @@ def perform(
         verbose: name every pass.
         advise: say what to run next.
     """
-    from nmc.compiler.cli.summary import compile_document, compile_summary
+    from nmc.compiler.cli.summary import compile_summary
     from nmc.compiler.driver import compile_file
 
     with ProgressBar(session) as progress:
@@ -132,7 +132,7 @@ def perform(
         session.show(format_program(compiled.program))
         return
     compiled.artifact.save(path)
-    session.result(compile_document(compiled, path))
+    session.result({**compiled.to_dict(), "artifact": path})
     if not session.quiet:
         session.show(*compile_summary(compiled, model, request.target, path, verbose=verbose, advise=advise))
 

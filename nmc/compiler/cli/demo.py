@@ -11,10 +11,9 @@ import typer
 
 from nmc.compiler.cli.artifacts import load_samples, save_text
 from nmc.compiler.cli.compile import perform
-from nmc.compiler.cli.evaluate import stage_table
 from nmc.compiler.cli.paths import writable
 from nmc.compiler.cli.progress import ProgressBar
-from nmc.compiler.cli.rendering import printable
+from nmc.compiler.cli.rendering import printable, shown
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 
@@ -56,7 +55,7 @@ def command(
     session.result({"evaluation": evaluation.to_dict(), "report": out})
     if not quiet:
         session.write("test digits, none of them seen in training or calibration:\n")
-        session.show(stage_table(evaluation))
+        session.show(*shown(evaluation)[:1])
         session.write(
             f"wrote {printable(out)}: open it in a browser. Next, with a network of your own:\n"
             f"  nmc compile model.onnx --target {printable(target)} --calib calib.npz\n"

@@ -10,13 +10,11 @@ import typer
 from nmc.compiler.cli.artifacts import load_samples
 from nmc.compiler.cli.paths import readable
 from nmc.compiler.cli.progress import ProgressBar
-from nmc.compiler.cli.rendering import count, percent, seconds, table
+from nmc.compiler.cli.rendering import count, seconds, shown
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nmc.runtime.evaluation import Evaluation
 
 
@@ -48,7 +46,7 @@ def command(
         evaluation = evaluate(loaded, given, progress=progress)
     session.result(evaluation.to_dict())
     if not quiet:
-        session.show(stage_table(evaluation), *curve_table(evaluation))
+        session.show(*shown(evaluation))
         session.write(_closing(evaluation))
     lost = () if gate is None else check_gate(evaluation, gate)
     if lost:
@@ -63,21 +61,3 @@ def _closing(evaluation: Evaluation) -> str:
         text += f"{count(counters.synops / samples)} synaptic operations\n"
     rate = f" ({count(samples / evaluation.seconds)} samples/s)" if evaluation.seconds > 0 else ""
     return f"{text}{samples:,} samples through the mapped program in {seconds(evaluation.seconds)}{rate}\n"
-
-
-def stage_table(evaluation: Evaluation, what: str = "accuracy") -> Table:
-    """Accuracy and agreement with ONNX Runtime, stage by stage."""
-    rows = [(s.stage, percent(s.top1, 2), percent(s.agreement, 2), f"{s.nrmse:.4f}") for s in evaluation.stages]
-    return table(
-        ["stage", "#top-1", "#agrees with onnx", "#nrmse"], rows, title=f"{what}, {evaluation.samples:,} samples"
-    )
-
-
-def curve_table(evaluation: Evaluation) -> list[Table]:
-    """Accuracy after fewer steps, at powers of two and at the last; none for a graded code."""
-    if len(evaluation.curve) < 2:
-        return []
-    last = evaluation.curve[-1].timesteps
-    points = [p for p in evaluation.curve if p.timesteps & (p.timesteps - 1) == 0 or p.timesteps == last]
-    rows = [(p.timesteps, percent(p.top1, 2), percent(p.agreement, 2)) for p in points]
-    return [table(["#timesteps", "#top-1", "#agrees with onnx"], rows, title="if read out earlier")]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from nmc.runtime.tables import Shown
+
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -84,6 +86,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return made
+
+
+def shown(result: Shown) -> list[Table]:
+    """A result's own tables."""
+    return [table(made.columns, made.rows, title=made.title) for made in result.tables()]
 
 
 def count(value: float | int | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmc.compiler.cli.artifacts import find_device, load_samples, save_arrays, trace_kinds
+from nmc.compiler.cli.artifacts import load_samples, save_arrays, trace_kinds
 from nmc.compiler.cli.paths import readable, writable
 from nmc.compiler.cli.progress import ProgressBar
 from nmc.compiler.cli.rendering import count, printable, seconds, table
@@ -54,6 +54,8 @@ def command(
     from nmc.runtime.artifact import Artifact
 
     loaded = Artifact.load(artifact)
+    from nmc.compiler.plugins import find_device
+
     device = find_device(loaded, on)
     samples = load_samples(session, loaded, data, seed=seed)
     _check_trace(loaded, len(samples), kinds)

@@ -6,41 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmc.compiler.cli.evaluate import stage_table
-from nmc.compiler.cli.rendering import count, energy, percent, printable, seconds, table
+from nmc.compiler.cli.rendering import count, energy, percent, printable, seconds, shown, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nmc.compiler.driver import Compiled
-
-
-def compile_document(compiled: Compiled, path: Path) -> dict[str, object]:
-    """The command's own part of ``compile --json`` (docs/formats.md, section 5)."""
-    artifact = compiled.artifact
-    if artifact is None:
-        raise ValueError("nothing was emitted")
-    report = artifact.report
-    keys = (
-        "layers",
-        "cores_used",
-        "neurons",
-        "synapses",
-        "traffic",
-        "energy_nj_per_inference",
-        "latency",
-        "ann_baseline",
-    )
-    document: dict[str, object] = {
-        "artifact": path,
-        "target": artifact.manifest["target"]["name"],
-        "timesteps": artifact.manifest["timesteps"],
-        "stages": [{"name": name, "seconds": value} for name, value in compiled.seconds],
-        **{key: report[key] for key in keys},
-    }
-    if compiled.accuracy is not None:
-        document["accuracy"] = [stage.to_dict() for stage in compiled.accuracy.stages]
-    return document
 
 
 def compile_summary(
@@ -72,7 +43,7 @@ def compile_summary(
         parts.append(f"pipeline: {printable(manifest['pipeline'])}")
     parts += [_stage_lines(compiled), ""]
     if compiled.accuracy is not None:
-        parts += [stage_table(compiled.accuracy, "accuracy on the calibration data"), ""]
+        parts += ["on the calibration data:", *shown(compiled.accuracy)[:1], ""]
     parts += [_layer_table(report), "", *_fill_lines(report), *_cost_lines(report)]
     if advise:
         parts += ["", *_next_lines(path, manifest)]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmc.compiler.cli.artifacts import find_device, load_samples
+from nmc.compiler.cli.artifacts import load_samples
 from nmc.compiler.cli.paths import readable
-from nmc.compiler.cli.rendering import table
+from nmc.compiler.cli.rendering import shown
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
@@ -38,32 +38,22 @@ def command(
     from nmc.runtime.verification import verify
 
     loaded = Artifact.load(artifact)
+    from nmc.compiler.plugins import find_device
+
     device = None if on in (None, "sim") else find_device(loaded, str(on))
     given = load_samples(session, loaded, data or f"random:{samples}", seed=seed, limit=samples)
     result = verify(loaded, given.x, device=device)
     session.result(result.to_dict())
     if not quiet:
-        _show(session, result, len(given))
+        _show(session, result)
     errors = [d for d in result.diagnostics if d.severity == "error"]
     session.report(d for d in result.diagnostics if d.severity == "warning" or (d.severity == "note" and session.json))
     if errors:
         raise NmcError(errors, ExitCode.GATE)
 
 
-def _show(session: Session, result: Verification, samples: int) -> None:
-    rows = [
-        (
-            layer.name,
-            f"{layer.max_error:.4g}",
-            f"{layer.rmse:.4g}",
-            f"{layer.bound:.4g}",
-            "-" if layer.correlation is None else f"{layer.correlation:.4f}",
-            "ok" if layer.ok else "OUT OF BOUND",
-        )
-        for layer in result.layers
-    ]
-    columns = ["layer", "#max error", "#rmse", "#bound on rmse", "#correlation", "verdict"]
-    session.show(table(columns, rows, title=f"against ONNX Runtime, {samples:,} samples"))
+def _show(session: Session, result: Verification) -> None:
+    session.show(*shown(result)[:1])
     exact = result.bit_exact
     if exact is not None:
         verdict = "bit for bit equal" if exact.spikes_equal and exact.potentials_equal else "DIFFERENT"

@@ -1,0 +1,110 @@
+"""The verbs of the command line as typed functions: ``import nmc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmc.ir.neurons import Reset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nmc.compiler.driver import Compiled
+    from nmc.compiler.frontends.onnx import ModelCheck
+    from nmc.ir.connectivity import Array
+    from nmc.runtime.artifact import Artifact
+    from nmc.runtime.device import Device
+
+
+def load(path: Path | str) -> Artifact:
+    """Read what `compile` saved.
+
+    Raises:
+        NmcError: not readable (exit 2), or not an artifact, corrupt or newer (exit 3).
+    """
+    from nmc.runtime.artifact import Artifact
+
+    return Artifact.load(path)
+
+
+def check(model: Path | str) -> ModelCheck:
+    """Whether an ONNX file can be compiled: every problem at once, without data.
+
+    Raises:
+        NmcError: the path cannot be read (exit 2) or is no ONNX file (exit 3).
+    """
+    from nmc.compiler.frontends.onnx import check_model
+
+    return check_model(Path(model))
+
+
+def compile(
+    model: Path | str,
+    target: str = "loihi",
+    *,
+    calib: str | Path | Array | None = None,
+    preprocess: str | None = None,
+    timesteps: int = 32,
+    coding: str = "rate",
+    reset: str | None = None,
+    weight_bits: int | None = None,
+    host_input: bool = False,
+    partitioner: str = "auto",
+    placer: str = "auto",
+    chips: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, str] | None = None,
+    progress: Callable[[str, float], None] = lambda text, fraction: None,
+) -> Compiled:
+    """Compile an ONNX file; the options are those of ``nmc compile``.
+
+    Args:
+        model: ONNX file.
+        target: chip, or the path of a target file.
+        calib: samples as the network sees them in training: a data spec, a file, or an array
+            (N, *sample shape). None: seeded inputs, and accuracy is not assured.
+        preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
+        timesteps: T of a rate code.
+        coding: ``rate`` or ``graded``.
+        reset: ``subtract`` or ``zero``; None: the target's own.
+        weight_bits: None: all that the target stores.
+        host_input: compute the first layer on the host.
+        partitioner: as ``--partitioner``.
+        placer: as ``--placer``.
+        chips: as ``--chips``.
+        seed: as ``--seed``.
+        settings: ``{"pass.option": text}``, as ``--set``.
+        progress: called with (what is being done, fraction done).
+
+    Raises:
+        NmcError: with every problem found and the exit code that the command would end with.
+    """
+    from nmc.backends.api import Options
+    from nmc.compiler.driver import CompileRequest, compile_file
+
+    options = Options(
+        timesteps=timesteps,
+        coding=coding,
+        reset=None if reset is None else Reset(reset),
+        host_input=host_input,
+        weight_bits=weight_bits,
+        partitioner=partitioner,
+        placer=placer,
+        chips=chips,
+        settings=settings or {},
+    )
+    samples = str(calib) if isinstance(calib, Path) else calib
+    request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed)
+    return compile_file(Path(model), request, progress)
+
+
+def device(name: str, artifact: Artifact) -> Device:
+    """A device that can run an artifact: ``sim``, or one of its backend (``lava``).
+
+    Raises:
+        NmcError: unknown (exit 2), or its backend cannot be used (exit 6).
+    """
+    from nmc.compiler.plugins import find_device
+
+    return find_device(artifact, name)
