@@ -115,11 +115,13 @@ class Verification(Shown):
         layers: in the order of the network, those that the ONNX model has a tensor for.
         bit_exact: None if no device was given.
         diagnostics: an error per layer outside its bound and per difference of the device.
+        samples: how many were compared.
     """
 
     layers: tuple[LayerResult, ...]
     bit_exact: BitExact | None
     diagnostics: tuple[Diagnostic, ...] = ()
+    samples: int = 0
 
     @property
     def first_bad_layer(self) -> str | None:
@@ -145,7 +147,7 @@ class Verification(Shown):
             for layer in self.layers
         )
         columns = ("layer", "#max error", "#rmse", "#bound on rmse", "#correlation", "verdict")
-        layers = TextTable("against ONNX Runtime", columns, rows)
+        layers = TextTable(f"against ONNX Runtime, {self.samples:,} samples", columns, rows)
         exact = self.bit_exact
         if exact is None:
             return (layers,)
@@ -197,7 +199,7 @@ def verify(artifact: Artifact, x: Array, *, device: Device | None = None) -> Ver
         if not r.ok
     ]
     exact = compare_with_device(artifact, inputs, device) if device is not None else None
-    return Verification(layers, exact, (*errors, *_device_findings(exact), *notes))
+    return Verification(layers, exact, (*errors, *_device_findings(exact), *notes), len(x))
 
 
 def _device_findings(exact: BitExact | None) -> Iterator[Diagnostic]:

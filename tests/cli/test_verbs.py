@@ -49,7 +49,7 @@ def test_compile_summary(nmc: Invoke, model: Path) -> None:
     for stage in ("import", "simplify", "convert", "align", "quantize", "partition", "place", "route", "check"):
         assert f"\n{stage} " in done.out
     for words in (
-        *("microcode", "accuracy on the calibration data, 64 samples", "fullest resource", "cores: 1 of 128"),
+        *("microcode", "on the calibration data:\naccuracy, 64 samples", "fullest resource", "cores: 1 of 128"),
         *("latency: 8 input + 4 pipeline = 12 steps", "(estimate)", "Davies et al.", "201,728 multiply-adds"),
         *("nmc eval digits_cnn.nmc", "relu1", "neuron microcode on hardware"),
     ):
