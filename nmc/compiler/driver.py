@@ -22,6 +22,7 @@ from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
+from nmc.ir.neurons import Reset
 from nmc.ir.printer import format_program
 from nmc.ir.verify import verify_program
 from nmc.passes.base import Context, Hooks, Pass, Program
@@ -268,11 +269,10 @@ def _manifest(
 
 def _microcode(target: Target, network: Network) -> tuple[str, ...]:
     """What the network uses that the target does only with neuron microcode, in words."""
+    words = {str(Reset.SUBTRACT): "subtractive reset", str(Reset.ZERO): "reset to zero"}
     used = {str(getattr(p.neuron, "reset", "")) for p in network.populations}
     return tuple(
-        f"neurons with {name}ive reset need neuron microcode on {target.name} (no stock Lava neuron has it)"
-        if name == "subtract"
-        else f"{name} needs neuron microcode on {target.name}"
+        f"neurons with {words.get(name, name)} need neuron microcode on {target.name}, which stock neurons lack"
         for name in target.neurons.microcode
         if name in used
     )
