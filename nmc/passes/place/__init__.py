@@ -6,13 +6,16 @@ import difflib
 
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.passes.base import Pass
+from nmc.passes.place.anneal import PlaceAnneal
+from nmc.passes.place.auto import PlaceAuto
 from nmc.passes.place.hill_climb import PlaceHillClimb
+from nmc.passes.place.pso import PlacePSO
 from nmc.passes.place.row_major import PlaceRowMajor
 
-PLACERS = ("auto", "row-major", "hill-climb")
-"""What ``--placer`` takes; ``auto`` is hill climbing, which starts from row-major order."""
+PLACERS = ("auto", "row-major", "hill-climb", "anneal", "pso")
+"""What ``--placer`` takes; ``auto`` is the best of all but ``pso``."""
 
-__all__ = ["PLACERS", "PlaceHillClimb", "PlaceRowMajor", "placement_pass"]
+__all__ = ["PLACERS", "PlaceAnneal", "PlaceAuto", "PlaceHillClimb", "PlacePSO", "PlaceRowMajor", "placement_pass"]
 
 
 def placement_pass(name: str, chips: int | None = None) -> Pass:
@@ -26,10 +29,16 @@ def placement_pass(name: str, chips: int | None = None) -> Pass:
         NmcError: unknown name (exit 2).
     """
     match name:
-        case "auto" | "hill-climb":
-            return PlaceHillClimb(chips)
+        case "auto":
+            return PlaceAuto(chips)
         case "row-major":
             return PlaceRowMajor(chips)
+        case "hill-climb":
+            return PlaceHillClimb(chips)
+        case "anneal":
+            return PlaceAnneal(chips)
+        case "pso":
+            return PlacePSO(chips)
     near = difflib.get_close_matches(name, PLACERS, n=1)
     raise NmcError.single(
         "unknown-placer",

@@ -13,8 +13,8 @@ from nmc.kernels.placement import placement_cost, swap_climb
 from nmc.passes.base import text_form
 from nmc.passes.partition import PartitionTiles
 from nmc.passes.partition.traffic import traffic
-from nmc.passes.place import PlaceHillClimb, PlaceRowMajor, placement_pass
-from nmc.passes.place.hill_climb import flows_of
+from nmc.passes.place import PLACERS, PlaceAuto, PlaceHillClimb, PlaceRowMajor, placement_pass
+from nmc.passes.place.problem import flows_of
 from nmc.passes.place.sites import sites
 from tests.passes.networks import conv_net, residual_net
 from tests.passes.targets import chip, context, tight
@@ -51,7 +51,7 @@ def test_row_major_follows_the_network_and_the_host_sits_at_its_port():
     assert placed.clusters is program.clusters and placed.rates is program.rates
 
 
-@pytest.mark.parametrize("placer", ["row-major", "hill-climb"])
+@pytest.mark.parametrize("placer", PLACERS)
 def test_more_clusters_than_cores(placer):
     program = partitioned()
     grid = {"tiles_x": 2, "tiles_y": 2, "cores_per_tile": 1, "unavailable_cores": (3,)}
@@ -141,7 +141,8 @@ def test_one_cluster_and_no_traffic():
 
 
 def test_factory():
-    assert placement_pass("auto", 2) == PlaceHillClimb(2)
+    assert placement_pass("auto", 2) == PlaceAuto(2)
+    assert [placement_pass(name).name for name in PLACERS] == [f"place-{name}" for name in PLACERS]
     assert text_form(placement_pass("row-major", 2)) == "place-row-major{chips=2}"
     with pytest.raises(NmcError) as caught:
         placement_pass("hillclimb")
