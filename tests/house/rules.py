@@ -22,7 +22,7 @@ BELOW = {
     "__main__": frozenset({"compiler"}),
     "api": frozenset({"ir", "backends", "runtime", "compiler"}),
     "compiler": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "demo"}),
-    "testing": frozenset({"ir", "kernels", "hardware", "passes", "runtime", "backends", "compiler"}),
+    "testing": frozenset({"", "ir", "kernels", "hardware", "passes", "runtime", "backends", "compiler"}),
 }
 """Room -> the rooms that it may import."""
 
