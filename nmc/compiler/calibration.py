@@ -18,10 +18,10 @@ ACTIVATION_BYTES = 1 << 30
 
 
 class CalibrationOracle:
-    """Calibration inputs and activations of the network as it was read, computed once.
+    """Calibration inputs and activations of the analog network, computed once.
 
     Args:
-        graph: as read, before any pass.
+        graph: as read; `follow` exchanges it for what the passes make of it.
         inputs: (N, ...) float32 in the ONNX file's layout.
         from_data: the inputs are the user's.
     """
@@ -43,6 +43,15 @@ class CalibrationOracle:
     def from_data(self) -> bool:
         """Whether the inputs are the user's."""
         return self._from_data
+
+    def follow(self, graph: LayerGraph) -> None:
+        """The simplified network from now on.
+
+        Its outputs are the same; its layers are what later stages ask for: some are new (the
+        differences that a maximum is made of), some have their values in another order.
+        """
+        if graph is not self._graph:
+            self._graph, self._known = graph, {}
 
     def activations(self, names: Iterable[str]) -> dict[str, Array]:
         """(N, *shape) float32 values of the named layers."""

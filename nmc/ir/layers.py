@@ -57,6 +57,36 @@ class AveragePool:
 
 
 @dataclass(frozen=True)
+class MaxPool:
+    """Maximum over windows of (C, H, W); what lies outside the input never wins."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """The largest of two or more inputs of one shape, element by element."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """``min(max(x, low), high)``, ``low <= high``; None is no bound."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyRelu:
+    """``x`` where it is positive, ``slope * x`` elsewhere; ``slope`` (C,). With -1 the absolute value."""
+
+    slope: Array
+
+
+@dataclass(frozen=True)
 class Pad:
     """Zeros before and after (negative: cropping), one pair per axis."""
 
@@ -118,6 +148,10 @@ Op = (
     | Relu
     | Add
     | AveragePool
+    | MaxPool
+    | Maximum
+    | Clip
+    | LeakyRelu
     | Pad
     | Slice
     | Concat

@@ -9,13 +9,17 @@ from nmc.ir.layers import (
     Add,
     AveragePool,
     BatchNorm,
+    Clip,
     Concat,
     Constant,
     Identity,
     Input,
     Layer,
     LayerGraph,
+    LeakyRelu,
     Linear,
+    Maximum,
+    MaxPool,
     Pad,
     Relu,
     Reshape,
@@ -60,8 +64,8 @@ def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
     """Problems of one layer; ``shapes`` are those of its inputs."""
     op = layer.op
     low, high = (0, 0) if isinstance(op, Input | Constant) else (1, 1)
-    if isinstance(op, Add | Concat):
-        low, high = 2 if isinstance(op, Add) else 1, len(shapes)
+    if isinstance(op, Add | Maximum | Concat):
+        low, high = 1 if isinstance(op, Concat) else 2, len(shapes)
     if not low <= len(shapes) <= high:
         yield f"{type(op).__name__} takes {low} inputs, found {len(shapes)}"
         return
@@ -73,6 +77,11 @@ def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
             yield from array_problems("shift", op.shift, [layer.shape[:1]])
         case Constant():
             yield from array_problems("value", op.value, [layer.shape])
+        case LeakyRelu():
+            yield from array_problems("slope", op.slope, [layer.shape[:1]])
+        case Clip(least, most):
+            if least is not None and most is not None and not least <= most:
+                yield f"clip from {least:g} to {most:g}"
         case Softmax():
             if not -len(layer.shape) <= op.axis < len(layer.shape):
                 yield f"softmax axis {op.axis} is not an axis of {layer.shape}"
@@ -100,10 +109,11 @@ def _linear_problems(layer: Layer, op: Linear, shape: Shape) -> Iterator[str]:
 def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | None:
     """The shapes that the operation may make, what prevents it, or None where any shape will do."""
     match layer.op:
-        case BatchNorm() | Relu() | Identity() | Softmax():
+        case BatchNorm() | Relu() | Clip() | LeakyRelu() | Identity() | Softmax():
             return shapes[:1]
-        case Add():
-            return shapes[:1] if len(set(shapes)) == 1 else f"inputs of an addition differ: {shapes}"
+        case Add() | Maximum():
+            what = "an addition" if isinstance(layer.op, Add) else "a maximum"
+            return shapes[:1] if len(set(shapes)) == 1 else f"inputs of {what} differ: {shapes}"
         case Reshape():
             same = size(shapes[0]) == size(layer.shape)
             return None if same else f"{shapes[0]} cannot be reshaped to {layer.shape}"
@@ -113,9 +123,11 @@ def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | No
             return [tuple(shapes[0][axis] for axis in perm)]
         case AveragePool(kernel, stride, pads):
             problems = list(window_problems(shapes[0], kernel, stride, pads))
-            if problems:
-                return problems[0]
-            return _window_shapes(shapes[0], kernel, stride, pads)
+            return problems[0] if problems else _window_shapes(shapes[0], kernel, stride, pads)
+        case MaxPool(kernel, stride, pads, dilation):
+            problems = list(window_problems(shapes[0], kernel, stride, pads, dilation))
+            spans = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+            return problems[0] if problems else _window_shapes(shapes[0], spans, stride, pads)
         case Pad(before, after):
             if not len(before) == len(after) == len(shapes[0]):
                 return f"pads {before} and {after} do not fit the axes of {shapes[0]}"

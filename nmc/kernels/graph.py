@@ -11,13 +11,17 @@ from nmc.ir.layers import (
     Add,
     AveragePool,
     BatchNorm,
+    Clip,
     Concat,
     Constant,
     Identity,
     Input,
     Layer,
     LayerGraph,
+    LeakyRelu,
     Linear,
+    Maximum,
+    MaxPool,
     Pad,
     Relu,
     Reshape,
@@ -52,6 +56,23 @@ def _pool_mean(op: AveragePool, x: Array, out_shape: Shape) -> Array:
     return total / count
 
 
+def _pool_max(op: MaxPool, x: Array, out_shape: Shape) -> Array:
+    (sy, sx), (dy, dx) = op.stride, op.dilation
+    before, after = op.pads[:2], []
+    for axis in (0, 1):
+        reach = (out_shape[1 + axis] - 1) * op.stride[axis] + op.dilation[axis] * (op.kernel[axis] - 1) + 1
+        after.append(max(reach - x.shape[2 + axis] - before[axis], 0))
+    around = ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1]))
+    padded = np.pad(x, around, constant_values=-np.inf)
+    top = np.full((len(x), *out_shape), -np.inf)
+    for ky in range(op.kernel[0]):
+        for kx in range(op.kernel[1]):
+            rows = slice(ky * dy, ky * dy + (out_shape[1] - 1) * sy + 1, sy)
+            columns = slice(kx * dx, kx * dx + (out_shape[2] - 1) * sx + 1, sx)
+            np.maximum(top, padded[:, :, rows, columns], out=top)
+    return top
+
+
 def _linear(op: Linear, x: Array, laid: Plan, out_shape: Shape) -> Array:
     connectivity = op.connectivity
     source = to_channels_last(x.reshape(len(x), *connectivity.in_shape), connectivity.in_shape)
@@ -78,6 +99,14 @@ def evaluate_layer(layer: Layer, values: list[Array]) -> Array:
             return total
         case AveragePool():
             return _pool_mean(op, values[0], layer.shape)
+        case MaxPool():
+            return _pool_max(op, values[0], layer.shape)
+        case Maximum():
+            return np.asarray(np.max(np.stack(values), axis=0))
+        case Clip(low, high):
+            return np.clip(values[0], -np.inf if low is None else low, np.inf if high is None else high)
+        case LeakyRelu(slope):
+            return np.where(values[0] > 0, values[0], values[0] * per_channel(slope, layer.shape))
         case Pad():
             pairs = list(zip(op.before, op.after, strict=True))
             cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, values[0].shape[1:], strict=True))

@@ -37,7 +37,8 @@ def test_graph_has_one_line_per_layer() -> None:
     assert len(lines) == 1 + len(graph_of_everything().layers)
     assert lines[1] == "  x (2x6x6) = Input @ Input:node_x"
     assert lines[6] == "  add (4x6x6) = Add <- relu zeros @ Add:node_add"
-    assert lines[8] == "  pad (4x4x2) = Pad(before=(0 1 0), after=(0 0 -1)) <- pool @ Pad:node_pad"
+    assert lines[10] == "  clipped (4x3x3) = Clip(high=6) <- leaky @ Clip:node_clipped"
+    assert lines[12] == "  pad (4x4x2) = Pad(before=(0 1 0), after=(0 0 -1)) <- larger @ Pad:node_pad"
 
 
 def test_mapping_lists_clusters_axons_and_routes() -> None:

@@ -11,7 +11,21 @@ import pytest
 
 from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import Add, AveragePool, Concat, Input, LayerGraph, Pad, Reshape, Slice, Softmax, Transpose
+from nmc.ir.layers import (
+    Add,
+    AveragePool,
+    Clip,
+    Concat,
+    Input,
+    LayerGraph,
+    LeakyRelu,
+    MaxPool,
+    Pad,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+)
 from nmc.ir.mapping import AxonGroup, Partitioned, Place, Placed, Route, Routed
 from nmc.ir.mapping import Slice as NeuronSlice
 from nmc.ir.network import Network
@@ -68,6 +82,11 @@ def not_finite() -> LayerGraph:
         (with_layer("relu", shape=(4, 6, 5)), r"Relu makes (4, 6, 6), the layer says (4, 6, 5)"),
         (with_layer("relu", shape=(0, 6, 5)), "no elements"),
         (with_layer("add", inputs=("relu", "x")), "inputs of an addition differ"),
+        (with_layer("largest", op=MaxPool((3, 3), (1, 1), (0, 0, 0, 0), (2, 2))), "window of 5 exceeds"),
+        (with_layer("largest", op=MaxPool((3, 3), (1, 1))), "MaxPool makes (4, 1, 1)"),
+        (with_layer("leaky", op=LeakyRelu(np.zeros(3))), "slope"),
+        (with_layer("clipped", op=Clip(2.0, 1.0)), "clip from 2 to 1"),
+        (with_layer("larger", inputs=("clipped", "add")), "inputs of a maximum differ"),
         (with_layer("pool", op=AveragePool((9, 9), (1, 1))), "window of 9 exceeds"),
         (with_layer("pool", op=AveragePool((2, 2), (0, 1))), "out of range"),
         (with_layer("pad", op=Pad((0,), (0,))), "do not fit"),

@@ -7,6 +7,8 @@ from nmc.passes.simplify.fold_constants import FoldConstants
 from nmc.passes.simplify.fold_layout import FoldLayout
 from nmc.passes.simplify.fold_pad import FoldPad
 from nmc.passes.simplify.fuse_linear import FuseLinear
+from nmc.passes.simplify.legalise_activation import LegaliseActivation
+from nmc.passes.simplify.legalise_maximum import LegaliseMaximum
 from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
 from nmc.passes.simplify.relay_pooling import RelayPooling
@@ -20,6 +22,8 @@ def simplify_passes() -> tuple[Pass, ...]:
         RemoveIdentity(),
         FoldBatchnorm(),
         FoldPad(),
+        LegaliseActivation(),
+        LegaliseMaximum(),
         LegalisePooling(),
         LegaliseShortcut(),
         FoldLayout(),

@@ -173,7 +173,7 @@ def _plain(term: Term) -> Term:
     """A one-to-one term of weight one is the value itself."""
     connectivity = term.connectivity
     if isinstance(connectivity, Skip) and term.bias is None and bool(np.all(connectivity.weight == 1)):
-        return Term(term.source)
+        return Term(term.source, layer=term.layer)
     return term
 
 

@@ -37,7 +37,7 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
     weight = floats(2, 5, 3, 3)
     weight[0, 0, 0, 0] = np.nan
     nodes = [
-        helper.make_node("MaxPool", ["x"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("LpPool", ["x"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["p", "w"], ["c"], name="wrong channels"),
         helper.make_node("Sigmoid", ["c"], ["s"], name="act"),
         helper.make_node("Conv", ["s", "nan"], ["d"], name="not finite", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
@@ -56,12 +56,12 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
         ("operator-unsupported", "recurrent"),
     }
     assert all(d.help for d in check.diagnostics if d.slug == "operator-unsupported")
-    assert {use.op for use in check.operators if use.status == "refused"} == {"MaxPool", "Sigmoid", "LSTM"}
+    assert {use.op for use in check.operators if use.status == "refused"} == {"LpPool", "Sigmoid", "LSTM"}
 
 
 def test_problems_behind_a_refused_operator_are_found(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("MaxPool", ["x"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("LpPool", ["x"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Relu", ["p"], ["r"]),
         helper.make_node("Flatten", ["r"], ["f"], name="flat", axis=2),
         helper.make_node("Gemm", ["f", "w"], ["y"], name="fc"),
@@ -91,7 +91,14 @@ def test_functions_of_the_model(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])], {}, [3, 4, 4], "AveragePool"),
+    ([helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2])], {}, [3, 4, 4], "AveragePool"),
+    ([helper.make_node("GlobalMaxPool", ["x"], ["y"])], {}, [3, 20, 20], "in steps"),
+    (
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1])],
+        {},
+        [3, 8, 8],
+        "without dilation",
+    ),
     ([helper.make_node("Sigmoid", ["x"], ["y"])], {}, [4], "Relu"),
     ([helper.make_node("LeakyRelu", ["x"], ["y"])], {}, [4], "Relu"),
     ([helper.make_node("Clip", ["x", "w", "v"], ["y"])], {"w": np.float32(0), "v": np.float32(6)}, [4], "Relu"),
@@ -160,6 +167,16 @@ def test_contradictions(tmp_path: Path, nodes, stored, shape) -> None:  # type: 
     assert problem.origin is not None and problem.origin.node == f"{nodes[0].op_type}_0"
 
 
+def test_the_indices_of_maxima_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m", "i"], kernel_shape=[2, 2]),
+        helper.make_node("Cast", ["i"], ["y"], to=1),
+    ]
+    check = check_model(saved(model_of(nodes, {}, ["N", 3, 4, 4]), tmp_path))
+    refused = {d.origin.node: d.help for d in check.diagnostics if d.origin}
+    assert set(refused) == {"MaxPool_0", "Cast_1"} and "unpooling" in refused["MaxPool_0"]
+
+
 def test_a_reshape_that_moves_the_batch(tmp_path: Path) -> None:
     node = helper.make_node("Reshape", ["x", "s"], ["y"], name="mix")
     check = check_model(saved(model_of([node], {"s": np.array([4, -1])}, ["N", 4]), tmp_path))
@@ -190,6 +207,6 @@ def test_the_operator_table_is_made_from_what_decides() -> None:
     assert table["Conv"].status == "native" and "groups" in table["Conv"].note
     assert table["AveragePool"].status == "rewrite" and "ceil_mode" in table["AveragePool"].note
     assert table["Softmax"].status == "host"
-    assert table["MaxPool"].status == "refused" and "AveragePool" in table["MaxPool"].note
+    assert table["LpPool"].status == "refused" and "AveragePool" in table["LpPool"].note
     assert table["Shape"].status == "rewrite" and "constants" in table["Shape"].note
     assert all(row.note for row in table.values()) and len(table) == len(operator_table())

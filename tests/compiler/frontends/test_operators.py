@@ -88,6 +88,22 @@ def test_average_pool(tmp_path: Path, pads: list[int], count: int, ceil: int, op
     read_exactly(model_of([node], {}, ["N", 2, 8, 7], opset=opset), tmp_path)
 
 
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 1, 1], [2, 1, 0, 0]])
+def test_max_pool(tmp_path: Path, pads: list[int], ceil: int) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 3], pads=pads, ceil_mode=ceil)
+    read_exactly(model_of([node], {}, ["N", 2, 8, 7]), tmp_path)
+
+
+def test_more_max_pools(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["a"], kernel_shape=[2, 3], dilations=[3, 2]),
+        helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_UPPER"),
+        helper.make_node("GlobalMaxPool", ["b"], ["y"]),
+    ]
+    read_exactly(model_of(nodes, {}, ["N", 2, 12, 11]), tmp_path)
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 def test_average_pool_with_auto_pad(tmp_path: Path, mode: str) -> None:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], auto_pad=mode)

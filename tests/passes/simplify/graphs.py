@@ -13,13 +13,17 @@ from nmc.ir.layers import (
     Add,
     AveragePool,
     BatchNorm,
+    Clip,
     Concat,
     Constant,
     Identity,
     Input,
     Layer,
     LayerGraph,
+    LeakyRelu,
     Linear,
+    Maximum,
+    MaxPool,
     Op,
     Pad,
     Relu,
@@ -100,17 +104,48 @@ class Builder:
         ceil: bool = False,
         name: str = "",
     ) -> str:
+        op = AveragePool(kernel, stride, pads, count_pads)
+        return self.add(name or self._next("pool"), op, [source], self._pooled(source, kernel, stride, pads, ceil))
+
+    def _pooled(
+        self, source: str, span: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], ceil: bool
+    ) -> Shape:
         shape = self.shape(source)
         out = [shape[0]]
         for axis in (0, 1):
             n = shape[1 + axis] + pads[axis] + pads[axis + 2]
-            reach = n - kernel[axis]
+            reach = n - span[axis]
             count = reach // stride[axis] + 1
             if ceil and reach % stride[axis] and count * stride[axis] < shape[1 + axis] + pads[axis]:
                 count += 1
             out.append(count)
-        op = AveragePool(kernel, stride, pads, count_pads)
-        return self.add(name or self._next("pool"), op, [source], tuple(out))
+        return tuple(out)
+
+    def largest(
+        self,
+        source: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        *,
+        ceil: bool = False,
+        name: str = "",
+    ) -> str:
+        span = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+        op = MaxPool(kernel, stride, pads, dilation)
+        return self.add(name or self._next("largest"), op, [source], self._pooled(source, span, stride, pads, ceil))
+
+    def larger(self, *sources: str, name: str = "") -> str:
+        return self.add(name or self._next("larger"), Maximum(), sources, self.shape(sources[0]))
+
+    def clip(self, source: str, low: float | None, high: float | None, name: str = "") -> str:
+        return self.add(name or self._next("clip"), Clip(low, high), [source], self.shape(source))
+
+    def leaky(self, source: str, *slopes: float, name: str = "") -> str:
+        shape = self.shape(source)
+        slope = np.array(slopes) if slopes else self.rng.normal(size=shape[0])
+        return self.add(name or self._next("leaky"), LeakyRelu(slope), [source], shape)
 
     def pad(self, source: str, before: tuple[int, ...], after: tuple[int, ...], name: str = "") -> str:
         shape = tuple(n + b + a for n, b, a in zip(self.shape(source), before, after, strict=True))

@@ -31,7 +31,7 @@ def random_graph(seed: int) -> LayerGraph:
 def _step(build: Builder, source: str, values: list[str], rng: np.random.Generator) -> str:
     channels, height, width = build.shape(source)
     fits = height >= 3 and width >= 3
-    pick = int(rng.integers(13))
+    pick = int(rng.integers(17))
     pads = tuple(int(p) for p in rng.integers(0, 2, size=4))
     if pick <= 2 and fits:
         groups = int(rng.choice([g for g in (1, 2, 3) if channels % g == 0]))
@@ -65,6 +65,18 @@ def _step(build: Builder, source: str, values: list[str], rng: np.random.Generat
         return build.reshape(source, channels, width, height)
     if pick == 11:
         return build.identity(source)
+    if pick == 12 and fits:
+        kernel = tuple(int(k) for k in rng.integers(1, 4, size=2))
+        pads = tuple(int(rng.integers(k)) for k in kernel * 2)
+        stride = tuple(int(s) for s in rng.integers(1, 4, size=2))
+        return build.largest(source, kernel, stride, pads, ceil=bool(rng.integers(2)))
+    if pick == 13:
+        return build.clip(source, 0.0 if rng.integers(2) else -0.3, float(rng.uniform(0.1, 2)))
+    if pick == 14:
+        return build.leaky(source)
+    if pick == 15:
+        same = [v for v in values if build.shape(v) == build.shape(source)]
+        return build.larger(source, same[int(rng.integers(len(same)))])
     return build.relu(source)
 
 

@@ -22,6 +22,8 @@ from nmc.compiler.frontends.onnx.operators_linear import (
 from nmc.compiler.frontends.onnx.operators_pool import (
     import_average_pool,
     import_global_average_pool,
+    import_global_max_pool,
+    import_max_pool,
     import_reduce_mean,
 )
 from nmc.compiler.frontends.onnx.operators_shape import (
@@ -55,6 +57,8 @@ REWRITE: Mapping[str, Importer] = {
     "BatchNormalization": import_batch_normalization,
     "AveragePool": import_average_pool,
     "GlobalAveragePool": import_global_average_pool,
+    "MaxPool": import_max_pool,
+    "GlobalMaxPool": import_global_max_pool,
     "ReduceMean": import_reduce_mean,
     "Sub": import_sub,
     "Mul": import_mul,
@@ -82,7 +86,7 @@ _LOGITS = "end the model at the logits; argmax and softmax of them agree"
 _SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
 
 _WAYS_OUT: Mapping[str, str] = {
-    "MaxPool GlobalMaxPool LpPool": _POOL,
+    "LpPool": _POOL,
     "Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Swish Erf": _RELU,
     "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger": _FLOAT,
     "LogSoftmax ArgMax TopK": _LOGITS,

@@ -1,0 +1,62 @@
+"""Kinds of networks from ONNX file to mapped program: every layer within its bound of ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from nmc.backends.api import Options
+from nmc.compiler.driver import CompileRequest, compile_file
+from nmc.runtime.verification import verify
+from tests.compiler.frontends.onnx_models import model_of, original_output, saved
+
+CODINGS = {"rate": Options(timesteps=64), "graded": Options(coding="graded")}
+TOLERANCE = {"rate": 0.12, "graded": 0.05}
+
+
+def weights(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    """Of the size that training leaves: a sum of unit inputs has about unit size."""
+    scale = np.sqrt(2 / np.prod(shape[1:]))
+    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+
+
+def compiled_error(nodes: Sequence[onnx.NodeProto], stored: dict, shape: list, coding: str, folder: Path) -> float:  # type: ignore[type-arg]
+    """Compile and verify; the relative rms error of the output."""
+    rng = np.random.default_rng(5)
+    # Images have large even parts: smooth noise has them too.
+    samples = rng.random((48, *shape[1:])).astype(np.float32)
+    for axis in range(2, samples.ndim):
+        samples = (samples + np.roll(samples, 1, axis)) / 2
+    data = folder / "calib.npz"
+    np.savez(data, x=samples)
+    path = saved(model_of(nodes, stored, shape), folder)
+    compiled = compile_file(path, CompileRequest("loihi2", CODINGS[coding], calib=f"{data}:32"))
+    assert compiled.artifact is not None
+    result = verify(compiled.artifact, samples[32:])
+    assert result.ok, result.diagnostics
+    output = result.layers[-1]
+    assert output.name == compiled.artifact.network.output.population
+    wanted = original_output(onnx.load(path), samples[32:])
+    return output.rmse / float(np.sqrt(np.square(wanted).mean()))
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_maximum_pooling(tmp_path: Path, coding: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2], name="pool"),
+        helper.make_node("Conv", ["p", "b"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("MaxPool", ["d"], ["q"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["q"], ["s"]),
+        helper.make_node("Flatten", ["s"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    stored = {"a": weights(6, 2, 3, 3), "b": weights(8, 6, 3, 3, seed=1), "w": weights(4, 32, seed=2).T.copy()}
+    assert compiled_error(nodes, stored, ["N", 2, 8, 8], coding, tmp_path) < TOLERANCE[coding]
