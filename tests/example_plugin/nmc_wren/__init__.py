@@ -1,0 +1,1 @@
+"""The made-up chip Wren as a backend of nmc."""

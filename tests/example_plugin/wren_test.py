@@ -1,0 +1,4 @@
+from nmc.testing.conformance import suite
+from nmc_wren.backend import WrenBackend
+
+globals().update(suite(WrenBackend))
