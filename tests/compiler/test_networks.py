@@ -60,3 +60,24 @@ def test_maximum_pooling(tmp_path: Path, coding: str) -> None:
     ]
     stored = {"a": weights(6, 2, 3, 3), "b": weights(8, 6, 3, 3, seed=1), "w": weights(4, 32, seed=2).T.copy()}
     assert compiled_error(nodes, stored, ["N", 2, 8, 8], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_clipped_and_leaky_activations(tmp_path: Path, coding: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["c", "low", "high"], ["r"]),
+        helper.make_node("Conv", ["r", "b"], ["d"], strides=[2, 2]),
+        helper.make_node("LeakyRelu", ["d"], ["l"], alpha=0.1),
+        helper.make_node("Abs", ["l"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    stored = {
+        "a": weights(6, 2, 3, 3),
+        "low": np.asarray(np.float32(0)),
+        "high": np.asarray(np.float32(0.6)),
+        "b": weights(8, 6, 3, 3, seed=1),
+        "w": weights(4, 72, seed=2).T.copy(),
+    }
+    assert compiled_error(nodes, stored, ["N", 2, 8, 8], coding, tmp_path) < TOLERANCE[coding]

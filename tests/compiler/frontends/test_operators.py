@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from nmc.compiler.frontends.onnx import check_model
 from nmc.ir.layers import AveragePool, BatchNorm, Linear, Softmax
-from tests.compiler.frontends.onnx_models import floats, model_of, read_exactly
+from tests.compiler.frontends.onnx_models import floats, model_of, read_exactly, saved
 
 Attributes = dict[str, object]
 
@@ -108,6 +109,64 @@ def test_more_max_pools(tmp_path: Path) -> None:
 def test_average_pool_with_auto_pad(tmp_path: Path, mode: str) -> None:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], auto_pad=mode)
     read_exactly(model_of([node], {}, ["N", 2, 8, 7]), tmp_path)
+
+
+SCALARS = {"low": np.float32(-0.3), "high": np.float32(0.7), "none": np.finfo(np.float32).max, "zero": np.float32(0)}
+
+
+@pytest.mark.parametrize("opset", [17, 13, 9])
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 5)])
+def test_piecewise_activations(tmp_path: Path, shape: tuple[int, ...], opset: int) -> None:
+    slope = floats(shape[0], *(1,) * (len(shape) - 1))
+    nodes = [
+        helper.make_node("LeakyRelu", ["x"], ["a"], alpha=0.3),
+        helper.make_node("PRelu", ["a", "slope"], ["b"]),
+        helper.make_node("PRelu", ["b", "one"], ["c"]),
+        helper.make_node("Abs", ["c"], ["d"]),
+        helper.make_node("Sub", ["d", "x"], ["e"]),
+        helper.make_node("Neg", ["e"], ["f"]),
+        helper.make_node("HardSigmoid", ["f"], ["g"], alpha=0.4),
+        helper.make_node("Sub", ["g", "g"], ["h"]),
+        helper.make_node("Add", ["h", "f"], ["y"]),
+    ]
+    model = model_of(nodes, {"slope": slope, "one": floats(1)}, ["N", *shape], opset=opset)
+    read_exactly(model, tmp_path)
+
+
+@pytest.mark.parametrize("bounds", [("low", "high"), ("", "high"), ("low",), ("zero", "none"), ("low", "low"), ()])
+def test_clip(tmp_path: Path, bounds: tuple[str, ...]) -> None:
+    node = helper.make_node("Clip", ["x", *bounds], ["y"])
+    read_exactly(model_of([node], {k: np.asarray(v) for k, v in SCALARS.items()}, ["N", 3, 4]), tmp_path)
+
+
+def test_clip_of_old_opsets(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Clip", ["x"], ["a"], min=0.0, max=0.5), helper.make_node("Clip", ["a"], ["y"], min=0.1)]
+    model = model_of(nodes, {}, ["N", 3, 4], opset=9)
+    read_exactly(model, tmp_path, against=model)
+
+
+def test_an_empty_clip_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Clip", ["x", "high", "low"], ["y"], name="wrong")
+    model = model_of([node], {k: np.asarray(SCALARS[k]) for k in ("low", "high")}, ["N", 3])
+    (problem,) = check_model(saved(model, tmp_path)).diagnostics
+    assert problem.slug == "model-invalid" and problem.origin is not None and problem.origin.node == "wrong"
+
+
+@pytest.mark.parametrize("constants", [(), ("s",), ("c",), ("s", "c", "full")])
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_maxima_and_minima(tmp_path: Path, op: str, constants: tuple[str, ...]) -> None:
+    stored = {
+        "s": np.asarray(np.float32(0.2)),
+        "c": floats(2, 1, 1),
+        "full": floats(1, 2, 3, 4, seed=3),
+        "w": floats(2),
+    }
+    nodes = [
+        helper.make_node(op, ["x", *constants], ["a"]),
+        helper.make_node("Neg", ["a"], ["n"]),
+        helper.make_node(op, [*constants, "x", "n", "x", "a"], ["y"]),
+    ]
+    read_exactly(model_of(nodes, stored, ["N", 2, 3, 4]), tmp_path)
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])

@@ -144,14 +144,7 @@ def import_sum(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_sub(node: Node, graph: GraphBuilder) -> None:
-    """An activation and a constant, in either order."""
-    first, second = node.input(0), node.input(1)
-    if first in graph.values and second in graph.values:
-        raise Refusal(
-            "operator-unsupported",
-            "the difference of two activations",
-            "negate the weights of the layer before and use Add",
-        )
+    """Two activations of one shape, or an activation and a constant in either order."""
     _sum(node, graph, -1.0)
 
 
@@ -170,10 +163,13 @@ def _sum(node: Node, graph: GraphBuilder, sign: float) -> None:
             "bring both to one shape",
         )
     constants = [
-        (1.0 if position == 0 else sign) * _fitted(graph, name, shape)
+        (1.0 if position == 0 else sign) * fitted(graph, name, shape)
         for position, name in enumerate(names)
         if name not in graph.values
     ]
+    if sign < 0 and len(data) == 2:
+        opposite = BatchNorm(np.full(shape[0], sign), np.zeros(shape[0]))
+        data[1] = graph.add_inner(node, "negated", opposite, (data[1],), shape)
     if not constants:
         if len(data) == 1:
             graph.add(node, Identity(), (data[0],), shape)
@@ -189,13 +185,13 @@ def import_mul(node: Node, graph: GraphBuilder) -> None:
     """An activation times a constant."""
     data, constant = _one_activation(node, graph, "the product of two activations")
     shape = graph.shape(data)
-    _affine(node, graph, data, _fitted(graph, constant, shape), np.zeros(shape))
+    _affine(node, graph, data, fitted(graph, constant, shape), np.zeros(shape))
 
 
 def import_div(node: Node, graph: GraphBuilder) -> None:
     """An activation divided by a constant."""
     shape = graph.activation(node, 0)
-    divisor = _fitted(graph, node.input(1), shape)
+    divisor = fitted(graph, node.input(1), shape)
     if np.any(divisor == 0):
         raise Refusal("model-invalid", "it divides by zero")
     _affine(node, graph, node.input(0), 1.0 / divisor, np.zeros(shape))
@@ -208,7 +204,7 @@ def _one_activation(node: Node, graph: GraphBuilder, otherwise: str) -> tuple[st
     return (first, second) if first in graph.values else (second, first)
 
 
-def _fitted(graph: GraphBuilder, tensor: str, shape: Shape) -> Array:
+def fitted(graph: GraphBuilder, tensor: str, shape: Shape) -> Array:
     """A constant operand, broadcast to the shape of the activation."""
     array = real(graph.constant(tensor, f"operand '{tensor}'"), "the operand")
     if array.ndim > len(shape) and array.shape[0] == 1:

@@ -10,14 +10,9 @@ from nmc.compiler.frontends.onnx.fold import BATCHES
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.ir.connectivity import Array, Shape
-from nmc.ir.layers import Concat, Constant, Identity, Pad, Relu, Reshape, Slice, Softmax, Transpose
+from nmc.ir.layers import Concat, Constant, Identity, Pad, Reshape, Slice, Softmax, Transpose
 
 _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
-
-
-def import_relu(node: Node, graph: GraphBuilder) -> None:
-    """Becomes the neurons."""
-    graph.add(node, Relu(), (node.input(0),), graph.activation(node, 0))
 
 
 def import_identity(node: Node, graph: GraphBuilder) -> None:

@@ -8,6 +8,17 @@ import onnx
 
 from nmc.compiler.frontends.onnx.fold import FOLDABLE
 from nmc.compiler.frontends.onnx.importer import Importer
+from nmc.compiler.frontends.onnx.operators_activation import (
+    import_abs,
+    import_clip,
+    import_hard_sigmoid,
+    import_leaky_relu,
+    import_max,
+    import_min,
+    import_neg,
+    import_prelu,
+    import_relu,
+)
 from nmc.compiler.frontends.onnx.operators_linear import (
     import_add,
     import_batch_normalization,
@@ -32,7 +43,6 @@ from nmc.compiler.frontends.onnx.operators_shape import (
     import_flatten,
     import_identity,
     import_pad,
-    import_relu,
     import_reshape,
     import_slice,
     import_softmax,
@@ -60,6 +70,14 @@ REWRITE: Mapping[str, Importer] = {
     "MaxPool": import_max_pool,
     "GlobalMaxPool": import_global_max_pool,
     "ReduceMean": import_reduce_mean,
+    "Clip": import_clip,
+    "LeakyRelu": import_leaky_relu,
+    "PRelu": import_prelu,
+    "HardSigmoid": import_hard_sigmoid,
+    "Abs": import_abs,
+    "Neg": import_neg,
+    "Max": import_max,
+    "Min": import_min,
     "Sub": import_sub,
     "Mul": import_mul,
     "Div": import_div,
@@ -87,7 +105,7 @@ _SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
 
 _WAYS_OUT: Mapping[str, str] = {
     "LpPool": _POOL,
-    "Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Swish Erf": _RELU,
+    "Elu Selu Celu Gelu Sigmoid Tanh HardSwish Mish Softplus Swish Erf": _RELU,
     "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger": _FLOAT,
     "LogSoftmax ArgMax TopK": _LOGITS,
     "LSTM GRU RNN Attention Loop If Scan": _SEQUENCE,

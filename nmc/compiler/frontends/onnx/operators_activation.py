@@ -1,0 +1,142 @@
+"""Importers of the activations that are piecewise linear, and of maxima and minima."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmc.compiler.frontends.onnx.importer import GraphBuilder
+from nmc.compiler.frontends.onnx.node import Node, Refusal
+from nmc.compiler.frontends.onnx.operators_linear import fitted
+from nmc.ir.connectivity import Array, Shape, Skip
+from nmc.ir.layers import BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
+
+UNBOUNDED = 1e30
+"""Exporters write the largest float where a bound is missing."""
+
+
+def import_relu(node: Node, graph: GraphBuilder) -> None:
+    """Becomes the neurons."""
+    graph.add(node, Relu(), (node.input(0),), graph.activation(node, 0))
+
+
+def import_clip(node: Node, graph: GraphBuilder) -> None:
+    """Constant bounds (ReLU6, hard tanh): a ReLU for each bound."""
+    shape = graph.activation(node, 0)
+    low, high = _bound(node, graph, 1), _bound(node, graph, 2)
+    if low is not None and high is not None and low > high:
+        raise Refusal("model-invalid", f"it clips to {low:g} and above, {high:g} and below")
+    graph.add(node, Clip(low, high), (node.input(0),), shape)
+
+
+def _bound(node: Node, graph: GraphBuilder, position: int) -> float | None:
+    if not node.input(position):
+        return None
+    value = graph.constant(node.input(position), "a bound")
+    if value.size != 1 or value.dtype.kind != "f" or np.isnan(value).any():
+        raise Refusal("model-invalid", "a bound is no number")
+    bound = float(value.reshape(-1)[0])
+    return bound if abs(bound) < UNBOUNDED else None
+
+
+def import_hard_sigmoid(node: Node, graph: GraphBuilder) -> None:
+    """A clip of alpha * x + beta: two ReLUs."""
+    shape = graph.activation(node, 0)
+    scale, shift = (np.full(shape[0], node.number(name, default)) for name, default in (("alpha", 0.2), ("beta", 0.5)))
+    line = graph.add_inner(node, "line", BatchNorm(scale, shift), (node.input(0),), shape)
+    graph.add(node, Clip(0.0, 1.0), (line,), shape)
+
+
+def import_leaky_relu(node: Node, graph: GraphBuilder) -> None:
+    """Two ReLUs: one of x, one of -x."""
+    shape = graph.activation(node, 0)
+    graph.add(node, LeakyRelu(np.full(shape[0], node.number("alpha", 0.01))), (node.input(0),), shape)
+
+
+def import_prelu(node: Node, graph: GraphBuilder) -> None:
+    """A constant slope for each channel or for all: two ReLUs, one of x, one of -x."""
+    shape = graph.activation(node, 0)
+    slope = fitted(graph, node.input(1), shape).reshape(shape[0], -1)
+    if np.any(slope != slope[:, :1]):
+        raise Refusal("operator-unsupported", "the slope differs within a channel", "train one slope for each channel")
+    graph.add(node, LeakyRelu(slope[:, 0].copy()), (node.input(0),), shape)
+
+
+def import_abs(node: Node, graph: GraphBuilder) -> None:
+    """Two ReLUs: one of x, one of -x."""
+    shape = graph.activation(node, 0)
+    graph.add(node, LeakyRelu(np.full(shape[0], -1.0)), (node.input(0),), shape)
+
+
+def import_neg(node: Node, graph: GraphBuilder) -> None:
+    """Goes into the weights around it."""
+    shape = graph.activation(node, 0)
+    graph.add(node, _times(-1.0, shape), (node.input(0),), shape)
+
+
+def import_max(node: Node, graph: GraphBuilder) -> None:
+    """Activations of one shape, and constants: a ReLU of each difference."""
+    data, bound = _operands(node, graph, np.maximum)
+    shape = graph.shape(data[0])
+    if bound is None:
+        _largest(node, graph, data, shape)
+        return
+    source = graph.add_inner(node, "max", Maximum(), tuple(data), shape) if len(data) > 1 else data[0]
+    if np.all(bound == bound.flat[0]):
+        graph.add(node, Clip(float(bound.flat[0]), None), (source,), shape)
+        return
+    above = graph.add_inner(node, "above", Linear(Skip(np.ones(shape[0]), shape), -bound), (source,), shape)
+    excess = graph.add_inner(node, "excess", Relu(), (above,), shape)
+    graph.add(node, Linear(Skip(np.ones(shape[0]), shape), bound), (excess,), shape)
+
+
+def import_min(node: Node, graph: GraphBuilder) -> None:
+    """Activations of one shape, and constants: a ReLU of each difference."""
+    data, bound = _operands(node, graph, np.minimum)
+    shape = graph.shape(data[0])
+    if bound is None and len(data) == 1:
+        _largest(node, graph, data, shape)
+        return
+    if len(data) > 1:
+        negated = tuple(graph.add_inner(node, "negated", _times(-1.0, shape), (name,), shape) for name in data)
+        largest = graph.add_inner(node, "max", Maximum(), negated, shape)
+        if bound is None:
+            graph.add(node, _times(-1.0, shape), (largest,), shape)
+            return
+        data = [graph.add_inner(node, "min", _times(-1.0, shape), (largest,), shape)]
+    if bound is None:
+        raise TypeError("one activation without a constant has been passed on")
+    if np.all(bound == bound.flat[0]):
+        graph.add(node, Clip(None, float(bound.flat[0])), (data[0],), shape)
+        return
+    below = graph.add_inner(node, "below", Linear(Skip(-np.ones(shape[0]), shape), bound), (data[0],), shape)
+    lack = graph.add_inner(node, "lack", Relu(), (below,), shape)
+    graph.add(node, Linear(Skip(-np.ones(shape[0]), shape), bound), (lack,), shape)
+
+
+def _times(factor: float, shape: Shape) -> BatchNorm:
+    return BatchNorm(np.full(shape[0], factor), np.zeros(shape[0]))
+
+
+def _largest(node: Node, graph: GraphBuilder, data: list[str], shape: Shape) -> None:
+    if len(data) == 1:
+        graph.add(node, _times(1.0, shape), (data[0],), shape)
+    else:
+        graph.add(node, Maximum(), tuple(data), shape)
+
+
+def _operands(node: Node, graph: GraphBuilder, joined: np.ufunc) -> tuple[list[str], Array | None]:
+    """The activations, and what the constants come to in their shape."""
+    names = list(node.proto.input)
+    data = list(dict.fromkeys(name for name in names if name in graph.values))
+    if not data:
+        raise Refusal("operator-unsupported", "it has no activation to read")
+    shape = graph.shape(data[0])
+    other = next((s for s in map(graph.shape, data) if s != shape), None)
+    if other is not None:
+        raise Refusal(
+            "operator-unsupported",
+            f"the inputs have the shapes {list(shape)} and {list(other)}; activations are not broadcast",
+            "bring both to one shape",
+        )
+    constants = [fitted(graph, name, shape) for name in names if name not in graph.values]
+    return data, joined.reduce(constants) if constants else None
