@@ -81,3 +81,26 @@ def test_clipped_and_leaky_activations(tmp_path: Path, coding: str) -> None:
         "w": weights(4, 72, seed=2).T.copy(),
     }
     assert compiled_error(nodes, stored, ["N", 2, 8, 8], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["u"]),
+        helper.make_node("Conv", ["u", "a"], ["c"], pads=[1, 1]),
+        helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[3], strides=[2], pads=[1, 1]),
+        helper.make_node("Relu", ["p"], ["r"]),
+        helper.make_node("Conv", ["r", "b"], ["d"]),
+        helper.make_node("Relu", ["d"], ["s"]),
+        helper.make_node("Split", ["s"], ["k", "l"], axis=1),
+        helper.make_node("Max", ["k", "l"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    stored = {
+        "one": np.array([1]),
+        "a": weights(6, 1, 3),
+        "b": weights(8, 6, 3, seed=1),
+        "w": weights(4, 4 * 10, seed=2).T.copy(),
+    }
+    assert compiled_error(nodes, stored, ["N", 24], coding, tmp_path) < TOLERANCE[coding]

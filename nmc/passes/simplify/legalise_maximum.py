@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nmc.ir.connectivity import Shape, size
-from nmc.ir.layers import Layer, LayerGraph, Maximum, MaxPool, Relu
+from nmc.ir.layers import Identity, Layer, LayerGraph, Maximum, MaxPool, Relu, Reshape, Transpose
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.compose import BUDGET
 from nmc.passes.simplify.maxima import MaximumBuilder, edge_extended
@@ -45,9 +45,8 @@ class LegaliseMaximum:
         taken = {layer.name for layer in graph.layers}
         layers: list[Layer] = []
         for layer in graph.layers:
-            readers = [graph.by_name[name].op for name in graph.users[layer.name]]
-            only_relu = bool(readers) and all(isinstance(op, Relu) for op in readers) and layer.name != graph.output
-            relay = self.relay and layer.name in positive and bool(readers) and not only_relu
+            only_relu = _only_relu(layer.name, graph)
+            relay = self.relay and layer.name in positive and bool(graph.users[layer.name]) and not only_relu
             match layer.op:
                 case MaxPool():
                     source = graph.by_name[layer.inputs[0]]
@@ -70,6 +69,20 @@ class LegaliseMaximum:
                 case _:
                     layers.append(layer)
         return rebuilt(graph, layers)
+
+
+def _only_relu(name: str, graph: LayerGraph) -> bool:
+    """Whether all that is done with a value, but for moving it, is a ReLU."""
+    readers = [graph.by_name[user] for user in graph.users[name]]
+    return (
+        name != graph.output
+        and bool(readers)
+        and all(
+            isinstance(reader.op, Relu)
+            or (isinstance(reader.op, Reshape | Transpose | Identity) and _only_relu(reader.name, graph))
+            for reader in readers
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,12 @@ def _copy(source: Shape, target: Shape, offset: tuple[int, ...], step: tuple[int
         channels = np.arange(target[0]) * step[0] + offset[0]
         inside = np.flatnonzero((channels >= 0) & (channels < source[0]))
         taps = tuple(max(o, 0) for o in offset[1:])
-        weight = np.zeros((target[0], source[0], taps[0] + 1, taps[1] + 1))
-        weight[inside, channels[inside], taps[0], taps[1]] = 1.0
         pads = (max(-offset[1], 0), max(-offset[2], 0))
-        return fitted_conv(weight, source, (step[1], step[2]), pads, (1, 1), 1, target)
+        alone = target[0] == source[0] and np.array_equal(channels, np.arange(source[0]))
+        # Channels that stay in their place need no kernel across channels.
+        weight = np.zeros((target[0], 1 if alone else source[0], taps[0] + 1, taps[1] + 1))
+        weight[inside, 0 if alone else channels[inside], taps[0], taps[1]] = 1.0
+        return fitted_conv(weight, source, (step[1], step[2]), pads, (1, 1), source[0] if alone else 1, target)
     grids = np.meshgrid(*(np.arange(n) * s + o for n, s, o in zip(target, step, offset, strict=True)), indexing="ij")
     valid = np.all([(g >= 0) & (g < n) for g, n in zip(grids, source, strict=True)], axis=0).reshape(-1)
     index = np.ravel_multi_index([np.clip(g, 0, n - 1) for g, n in zip(grids, source, strict=True)], source)

@@ -228,6 +228,56 @@ def test_moving_and_cutting(tmp_path: Path) -> None:
     assert isinstance(source.graph.by_name[source.graph.output].op, Softmax)
 
 
+@pytest.mark.parametrize("shape", [(6,), (6, 5), (6, 4, 5)])
+def test_splitting_and_gathering(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1),
+        helper.make_node("Split", ["x", "sizes"], ["d", "e"], axis=1, name="parts"),
+        helper.make_node("Gather", ["x", "places"], ["f"], axis=1),
+        helper.make_node("Gather", ["x", "last"], ["g"], axis=-1),
+        helper.make_node("Concat", ["c", "e", "b", "f"], ["h"], axis=1),
+        helper.make_node("Flatten", ["h"], ["i"]),
+        helper.make_node("Flatten", ["g"], ["j"]),
+        helper.make_node("Concat", ["i", "j", "i"], ["y"], axis=1),
+    ]
+    stored = {"sizes": np.array([4, 2]), "places": np.array([3, -1, 0, 3]), "last": np.array([-2, 1])}
+    source = read_exactly(model_of(nodes, stored, ["N", *shape]), tmp_path)
+    origins = {layer.name: layer.origin.output for layer in source.graph.layers}
+    assert origins["parts"] == "d" and origins["parts/output1"] == "e"
+
+
+def test_uneven_and_single_parts(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "", "c"], axis=2, num_outputs=3),
+        helper.make_node("Gather", ["c", "one"], ["d"], axis=2),
+        helper.make_node("Gather", ["a", "one"], ["e"], axis=2),
+        helper.make_node("Sub", ["d", "e"], ["y"]),
+    ]
+    model = model_of(nodes, {"one": np.array(0)}, ["N", 2, 7], opset=18)
+    read_exactly(model, tmp_path)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("mode", ["NOTSET", "SAME_LOWER"])
+def test_one_spatial_axis(tmp_path: Path, mode: str, group: int) -> None:
+    # ONNX Runtime has no dilation together with auto_pad.
+    window = {"pads": [2, 1], "dilations": [2]} if mode == "NOTSET" else {"auto_pad": mode}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], strides=[2], group=group, **window),
+        helper.make_node("BatchNormalization", ["c", "b", "b", "b", "v"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[3], strides=[2], pads=[1, 0]),
+        helper.make_node("AveragePool", ["m"], ["a"], kernel_shape=[2], ceil_mode=1),
+        helper.make_node("GlobalAveragePool", ["a"], ["g"]),
+        helper.make_node("GlobalMaxPool", ["a"], ["h"]),
+        helper.make_node("ReduceMean", ["a"], ["k"], axes=[-1]),
+        helper.make_node("Sum", ["g", "h", "k"], ["s"]),
+        helper.make_node("Squeeze", ["s", "last"], ["y"]),
+    ]
+    stored = {"w": floats(6, 4 // group, 3), "b": floats(6), "v": np.abs(floats(6)), "last": np.array([2])}
+    read_exactly(model_of(nodes, stored, ["N", 4, 30]), tmp_path)
+
+
 def test_padding_of_named_axes(tmp_path: Path) -> None:
     stored = {"pads": np.array([1, 2]), "zero": np.zeros((), np.float32), "axes": np.array([-1])}
     node = helper.make_node("Pad", ["x", *stored], ["y"])

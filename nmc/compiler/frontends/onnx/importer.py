@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -124,6 +124,17 @@ class GraphBuilder:
             raise Refusal("shape-invalid", f"its output has the shape {list(shape)} behind the batch")
         self._append(Layer(node.name, op, tuple(self.values[t] for t in inputs), shape, node.origin))
         self.values[node.proto.output[0]] = node.name
+
+    def add_output(self, node: Node, number: int, op: Op, inputs: tuple[str, ...], shape: Shape) -> None:
+        """The layer whose value is one of several outputs of the node; nothing where it has no name."""
+        tensor = node.proto.output[number]
+        if number == 0 and tensor:
+            self.add(node, op, inputs, shape)
+        elif tensor:
+            inner = self.add_inner(node, f"output{number}", op, inputs, shape)
+            layer = self.layers[-1]
+            self.layers[-1] = replace(layer, origin=replace(layer.origin, output=tensor))
+            self.values[tensor] = self.values[inner]
 
     def add_inner(self, node: Node, suffix: str, op: Op, inputs: tuple[str, ...], shape: Shape) -> str:
         """A layer on the way, whose value is no tensor of the file; a tensor name for it."""

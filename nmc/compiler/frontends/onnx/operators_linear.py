@@ -6,7 +6,7 @@ import numpy as np
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.window import resolve_pads
+from nmc.compiler.frontends.onnx.window import ImageView, resolve_pads
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Skip, size, sparse_from_synapses
 from nmc.ir.layers import Add, BatchNorm, Identity, Linear
 
@@ -29,37 +29,36 @@ def real(array: Array, what: str) -> Array:
 
 
 def import_conv(node: Node, graph: GraphBuilder) -> None:
-    """2-D, constant kernel; groups, strides, dilations, any padding, auto_pad."""
-    shape = graph.activation(node, 0)
-    if len(shape) != 3:
-        raise Refusal(
-            "operator-unsupported",
-            f"a convolution over {len(shape) - 1} spatial axes, only 2 are supported",
-            "express it as a 2-D convolution, e.g. with kernels (1, k) on an input (C, 1, L)",
-        )
+    """1-D and 2-D, constant kernel; groups, strides, dilations, any padding, auto_pad."""
+    view = ImageView(node, graph)
+    shape = view.shape
     weight = real(graph.constant(node.input(1), "the kernel"), "the kernel")
     groups = node.integer("group", 1)
-    if weight.ndim != 4 or min(weight.shape) < 1:
-        raise Refusal("shape-invalid", f"the kernel has the shape {list(weight.shape)}, it must have 4 axes")
+    if weight.ndim != 2 + view.axes or min(weight.shape) < 1:
+        raise Refusal(
+            "shape-invalid", f"the kernel has the shape {list(weight.shape)}, it must have {2 + view.axes} axes"
+        )
     if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != shape[0]:
         raise Refusal(
             "shape-invalid",
             f"a kernel {list(weight.shape)} with {groups} groups does not fit an input of {shape[0]} channels",
         )
-    kernel = (weight.shape[2], weight.shape[3])
-    if node.integers("kernel_shape", kernel) != kernel:
+    own = weight.shape[2:]
+    if node.integers("kernel_shape", own) != own:
         raise Refusal(
             "shape-invalid",
-            f"kernel_shape {list(node.integers('kernel_shape', kernel))} contradicts the kernel {list(weight.shape)}",
+            f"kernel_shape {list(node.integers('kernel_shape', own))} contradicts the kernel {list(weight.shape)}",
         )
-    window = resolve_pads(node, shape, kernel)
+    kernel = view.kernel(own)
+    window = resolve_pads(node, shape, kernel, view.axes)
     bias = np.zeros(weight.shape[0])
     if node.input(2):
         bias = real(graph.constant(node.input(2), "the bias"), "the bias")
         if bias.shape != (weight.shape[0],):
             raise Refusal("shape-invalid", f"a bias {list(bias.shape)} does not fit {weight.shape[0]} channels")
+    weight = weight.reshape(*weight.shape[:2], *kernel)
     connectivity = Conv2d(weight, shape, window.stride, window.pads, window.dilation, groups)
-    graph.add(node, Linear(connectivity, bias), (node.input(0),), connectivity.out_shape)
+    view.add(Linear(connectivity, bias), connectivity.out_shape)
 
 
 def import_gemm(node: Node, graph: GraphBuilder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.window import Window, resolve_pads
+from nmc.compiler.frontends.onnx.window import ImageView, Window, resolve_pads
 from nmc.ir.connectivity import Shape
 from nmc.ir.layers import AveragePool, MaxPool, Reshape
 
@@ -13,43 +13,40 @@ GLOBAL_WINDOW_MAX = 256
 
 
 def import_average_pool(node: Node, graph: GraphBuilder) -> None:
-    """2-D; any padding, auto_pad, ceil_mode, count_include_pad."""
-    shape = _image(node, graph)
-    kernel, window = _window(node, shape)
+    """1-D and 2-D; any padding, auto_pad, ceil_mode, count_include_pad."""
+    view = ImageView(node, graph)
+    kernel, window = _window(node, view)
     if window.dilation != (1, 1):
         raise Refusal("operator-unsupported", f"dilations {list(window.dilation)}", "use a pooling without dilation")
     counts = bool(node.integer("count_include_pad", 0))
-    op = AveragePool(kernel, window.stride, window.pads, counts)
-    graph.add(node, op, (node.input(0),), _pooled(node, shape, kernel, window))
+    view.add(AveragePool(kernel, window.stride, window.pads, counts), _pooled(node, view.shape, kernel, window))
 
 
 def import_max_pool(node: Node, graph: GraphBuilder) -> None:
-    """2-D; any padding, auto_pad, ceil_mode, dilations: n - 1 ReLUs of differences for a window of n values."""
-    shape = _image(node, graph)
+    """1-D and 2-D; any padding, auto_pad, ceil_mode, dilations: n - 1 ReLUs of differences for a window of n values."""
+    view = ImageView(node, graph)
     if any(graph.is_used(name) for name in node.proto.output[1:] if name):
         raise Refusal(
             "operator-unsupported", "the indices of the maxima are used", "end the model before the unpooling"
         )
-    kernel, window = _window(node, shape)
-    out = _pooled(node, shape, kernel, window)
+    kernel, window = _window(node, view)
     if window.dilation != (1, 1) and (any(window.pads) or node.integer("ceil_mode", 0)):
         raise Refusal(
             "operator-unsupported",
             f"dilations {list(window.dilation)} together with padding or ceil_mode",
             "use a pooling without dilation, or without padding",
         )
-    graph.add(node, MaxPool(kernel, window.stride, window.pads, window.dilation), (node.input(0),), out)
+    op = MaxPool(kernel, window.stride, window.pads, window.dilation)
+    view.add(op, _pooled(node, view.shape, kernel, window))
 
 
-def _window(node: Node, shape: Shape) -> tuple[tuple[int, int], Window]:
+def _window(node: Node, view: ImageView) -> tuple[tuple[int, int], Window]:
     """Kernel and window of a pooling."""
-    kernel = node.integers("kernel_shape", ())
-    if len(kernel) != 2 or min(kernel) < 1:
-        raise Refusal("shape-invalid", f"kernel_shape {list(kernel)} must be 2 positive numbers")
-    window = resolve_pads(node, shape, (kernel[0], kernel[1]))
+    kernel = view.kernel(node.integers("kernel_shape", (0,)))
+    window = resolve_pads(node, view.shape, kernel, view.axes)
     if any(pad >= k for pad, k in zip(window.pads, kernel * 2, strict=True)):
         raise Refusal("shape-invalid", f"pads {list(window.pads)} must be smaller than the kernel {list(kernel)}")
-    return (kernel[0], kernel[1]), window
+    return kernel, window
 
 
 def _pooled(node: Node, shape: Shape, kernel: tuple[int, int], window: Window) -> Shape:
@@ -65,49 +62,41 @@ def _pooled(node: Node, shape: Shape, kernel: tuple[int, int], window: Window) -
     return tuple(out)
 
 
+def import_global_average_pool(node: Node, graph: GraphBuilder) -> None:
+    """1-D and 2-D."""
+    view = ImageView(node, graph)
+    size = (view.shape[1], view.shape[2])
+    view.add(AveragePool(size, size), (view.shape[0], 1, 1))
+
+
 def import_global_max_pool(node: Node, graph: GraphBuilder) -> None:
-    """2-D, over maps of up to 256 values."""
-    shape = _image(node, graph)
-    if shape[1] * shape[2] > GLOBAL_WINDOW_MAX:
+    """1-D and 2-D, over maps of up to 256 values."""
+    view = ImageView(node, graph)
+    size = (view.shape[1], view.shape[2])
+    if size[0] * size[1] > GLOBAL_WINDOW_MAX:
         raise Refusal(
             "operator-unsupported",
-            f"a maximum over {shape[1]} x {shape[2]} = {shape[1] * shape[2]} values, the limit is {GLOBAL_WINDOW_MAX}",
+            f"a maximum over {size[0]} x {size[1]} = {size[0] * size[1]} values, the limit is {GLOBAL_WINDOW_MAX}",
             "pool in steps before it, or train with GlobalAveragePool",
         )
-    size = (shape[1], shape[2])
-    graph.add(node, MaxPool(size, size), (node.input(0),), (shape[0], 1, 1))
-
-
-def import_global_average_pool(node: Node, graph: GraphBuilder) -> None:
-    """2-D."""
-    shape = _image(node, graph)
-    size = (shape[1], shape[2])
-    graph.add(node, AveragePool(size, size), (node.input(0),), (shape[0], 1, 1))
+    view.add(MaxPool(size, size), (view.shape[0], 1, 1))
 
 
 def import_reduce_mean(node: Node, graph: GraphBuilder) -> None:
-    """Over height and width: a global average pooling."""
-    shape = _image(node, graph)
+    """Over all spatial axes, one or two: a global average pooling."""
+    view = ImageView(node, graph)
+    rank = view.axes + 2
     given = graph.axes(node.input(1), "axes") if node.input(1) else node.integers("axes", ())
-    axes = {a + (4 if a < 0 else 0) for a in given}
-    if axes != {2, 3}:
-        raise Refusal(
-            "operator-unsupported", f"a mean over axes {sorted(axes)}, only (2, 3) are supported", "use a pooling"
-        )
-    op = AveragePool((shape[1], shape[2]), (shape[1], shape[2]))
-    if node.integer("keepdims", 1):
-        graph.add(node, op, (node.input(0),), (shape[0], 1, 1))
-        return
-    mean = graph.add_inner(node, "mean", op, (node.input(0),), (shape[0], 1, 1))
-    graph.add(node, Reshape(), (mean,), (shape[0],))
-
-
-def _image(node: Node, graph: GraphBuilder) -> Shape:
-    shape = graph.activation(node, 0)
-    if len(shape) != 3:
+    axes = {a + (rank if a < 0 else 0) for a in given}
+    if axes != set(range(2, rank)):
         raise Refusal(
             "operator-unsupported",
-            f"its input has {len(shape) + 1} axes, only (N, C, H, W) is supported",
-            "express it over two spatial axes",
+            f"a mean over axes {sorted(axes)}, only {list(range(2, rank))} are supported",
+            "use a pooling",
         )
-    return shape
+    channels, size = view.shape[0], (view.shape[1], view.shape[2])
+    if node.integer("keepdims", 1):
+        view.add(AveragePool(size, size), (channels, 1, 1))
+        return
+    mean = graph.add_inner(node, "mean", AveragePool(size, size), (view.source,), (channels, 1, 1))
+    graph.add(node, Reshape(), (mean,), (channels,))

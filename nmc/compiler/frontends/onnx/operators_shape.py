@@ -9,8 +9,8 @@ import numpy as np
 from nmc.compiler.frontends.onnx.fold import BATCHES
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.ir.connectivity import Array, Shape
-from nmc.ir.layers import Concat, Constant, Identity, Pad, Reshape, Slice, Softmax, Transpose
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, sparse_from_synapses
+from nmc.ir.layers import Concat, Constant, Identity, Linear, Pad, Reshape, Slice, Softmax, Transpose
 
 _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
 
@@ -189,6 +189,65 @@ def import_slice(node: Node, graph: GraphBuilder) -> None:
     first, stop, stride = (tuple(cut[i] for cut in cuts) for i in range(3))
     out = tuple(len(range(*cut)) for cut in cuts)
     graph.add(node, Slice(first, stop, stride), (node.input(0),), out)
+
+
+def import_split(node: Node, graph: GraphBuilder) -> None:
+    """Equal or constant parts, not along the batch."""
+    shape = graph.activation(node, 0)
+    axis = node.integer("axis", 0)
+    axis += len(shape) + 1 if axis < 0 else 0
+    if not 1 <= axis <= len(shape):
+        raise Refusal("operator-unsupported", f"it splits axis {axis}, the batch or none", _KEEP_BATCH)
+    count, total = len(node.proto.output), shape[axis - 1]
+    if node.input(1):
+        parts = graph.axes(node.input(1), "the sizes")
+    else:
+        # The last part is the smaller one where the parts cannot be equal.
+        part = -(-total // count)
+        parts = (*(part,) * (count - 1), total - part * (count - 1))
+    if len(parts) != count or min(parts) < 1 or sum(parts) != total:
+        raise Refusal("shape-invalid", f"{total} values do not split into {count} parts of {list(parts)}")
+    start = 0
+    for number, part in enumerate(parts):
+        starts = tuple(start if a + 1 == axis else 0 for a in range(len(shape)))
+        out = tuple(part if a + 1 == axis else n for a, n in enumerate(shape))
+        stops = tuple(s + n for s, n in zip(starts, out, strict=True))
+        graph.add_output(node, number, Slice(starts, stops, (1,) * len(shape)), (node.input(0),), out)
+        start += part
+
+
+def import_gather(node: Node, graph: GraphBuilder) -> None:
+    """Constant places along one axis, not the batch."""
+    shape = graph.activation(node, 0)
+    axis = node.integer("axis", 0)
+    axis += len(shape) + 1 if axis < 0 else 0
+    if not 1 <= axis <= len(shape):
+        raise Refusal("operator-unsupported", f"it gathers along axis {axis}, the batch or none", _KEEP_BATCH)
+    places = graph.constant(node.input(1), "the places")
+    total = shape[axis - 1]
+    if places.dtype.kind not in "iu" or places.ndim > 1 or places.size < 1:
+        raise Refusal("operator-unsupported", f"places {list(places.shape)}, one list is supported", "use Slice")
+    index = places.reshape(-1).astype(np.int64)
+    if index.min() < -total or index.max() >= total:
+        raise Refusal("shape-invalid", f"places from {index.min()} to {index.max()} of {total}")
+    index = np.where(index < 0, index + total, index)
+    source = np.arange(math.prod(shape)).reshape(shape).take(index, axis=axis - 1)
+    op = Linear(_gathered(source, index, shape, axis), np.zeros(source.shape[0]))
+    if places.ndim:
+        graph.add(node, op, (node.input(0),), source.shape)
+        return
+    kept = graph.add_inner(node, "place", op, (node.input(0),), source.shape)
+    graph.add(node, Reshape(), (kept,), tuple(n for a, n in enumerate(shape) if a + 1 != axis))
+
+
+def _gathered(source: Array, index: Array, shape: Shape, axis: int) -> Connectivity:
+    """Copies of elements: a 1x1 convolution where whole channels of an image move."""
+    if len(shape) == 3 and axis == 1:
+        weight = np.zeros((len(index), shape[0], 1, 1))
+        weight[np.arange(len(index)), index] = 1.0
+        return Conv2d(weight, shape)
+    flat = source.reshape(-1)
+    return sparse_from_synapses(np.arange(flat.size), flat, np.ones(flat.size), shape, source.shape)
 
 
 def import_concat(node: Node, graph: GraphBuilder) -> None:

@@ -173,6 +173,10 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
 def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names: set[str]) -> list[onnx.NodeProto]:
     """A node and the nodes before it that make it free in the batch size."""
     before: list[onnx.NodeProto] = []
+    if node.op_type == "Split":
+        # ONNX Runtime crashes on parts without a name.
+        for position, name in enumerate(node.output):
+            node.output[position] = name or _fresh(f"{node.name}_part{position}", names)
     for position, array in patch.inputs.items():
         node.input[position] = _fresh(f"{node.output[0]}_shape", names)
         stored[node.input[position]] = array

@@ -41,11 +41,13 @@ from nmc.compiler.frontends.onnx.operators_shape import (
     import_concat,
     import_dropout,
     import_flatten,
+    import_gather,
     import_identity,
     import_pad,
     import_reshape,
     import_slice,
     import_softmax,
+    import_split,
     import_squeeze,
     import_transpose,
     import_unsqueeze,
@@ -90,6 +92,8 @@ REWRITE: Mapping[str, Importer] = {
     "Dropout": import_dropout,
     "Pad": import_pad,
     "Slice": import_slice,
+    "Split": import_split,
+    "Gather": import_gather,
     "Concat": import_concat,
 }
 """Operators that the simplify stage expresses by the native ones."""

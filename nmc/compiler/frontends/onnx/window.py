@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.ir.connectivity import Shape
+from nmc.ir.layers import Op, Reshape
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,25 @@ class Window:
     dilation: tuple[int, int]
 
 
-def resolve_pads(node: Node, shape: Shape, kernel: tuple[int, int]) -> Window:
+def resolve_pads(node: Node, shape: Shape, kernel: tuple[int, int], axes: int = 2) -> Window:
     """The window of a node.
 
     Args:
-        node: Conv or AveragePool.
+        node: a convolution or pooling.
         shape: (C, H, W) of its input.
         kernel: (y, x).
+        axes: spatial axes that its attributes speak of: 2, or 1, which is x.
 
     Raises:
         Refusal: an attribute is out of range, or the window is larger than the padded input.
     """
-    stride = _pair(node, "strides", 1)
-    dilation = _pair(node, "dilations", 1)
-    pads = node.integers("pads", (0, 0, 0, 0))
-    if len(pads) != 4 or min(pads) < 0:
-        raise Refusal("shape-invalid", f"pads {list(pads)} must be 4 numbers, none negative")
+    stride = _pair(node, "strides", axes)
+    dilation = _pair(node, "dilations", axes)
+    pads = node.integers("pads", (0,) * (2 * axes))
+    if len(pads) != 2 * axes or min(pads) < 0:
+        raise Refusal("shape-invalid", f"pads {list(pads)} must be {2 * axes} numbers, none negative")
+    if axes == 1:
+        pads = (0, pads[0], 0, pads[1])
     span = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     mode = node.text("auto_pad", "NOTSET")
     if mode == "VALID":
@@ -61,8 +66,55 @@ def resolve_pads(node: Node, shape: Shape, kernel: tuple[int, int]) -> Window:
     return Window(stride, (pads[0], pads[1], pads[2], pads[3]), dilation)
 
 
-def _pair(node: Node, name: str, default: int) -> tuple[int, int]:
-    values = node.integers(name, (default, default))
-    if len(values) != 2 or min(values) < 1:
-        raise Refusal("shape-invalid", f"{name} {list(values)} must be 2 positive numbers")
-    return (values[0], values[1])
+def _pair(node: Node, name: str, axes: int) -> tuple[int, int]:
+    values = node.integers(name, (1,) * axes)
+    if len(values) != axes or min(values) < 1:
+        raise Refusal("shape-invalid", f"{name} {list(values)} must be {axes} positive numbers")
+    return (values[0] if axes == 2 else 1, values[-1])
+
+
+class ImageView:
+    """One or two spatial axes as two: (C, L) is (C, 1, L).
+
+    Attributes:
+        source: tensor of shape (C, H, W).
+        shape: of it.
+        axes: spatial axes of the node, 1 or 2.
+    """
+
+    def __init__(self, node: Node, graph: GraphBuilder) -> None:
+        """See a node's first input as an image.
+
+        Raises:
+            Refusal: it has no spatial axis, or three.
+        """
+        shape = graph.activation(node, 0)
+        if len(shape) not in (2, 3):
+            raise Refusal(
+                "operator-unsupported",
+                f"its input has {len(shape) - 1} spatial axes, 1 and 2 are supported",
+                "express it over two spatial axes",
+            )
+        self._node, self._graph = node, graph
+        self.axes, self.shape, self.source = len(shape) - 1, shape, node.input(0)
+        if self.axes == 1:
+            self.shape = (shape[0], 1, shape[1])
+            self.source = graph.add_inner(node, "image", Reshape(), (self.source,), self.shape)
+
+    def kernel(self, values: tuple[int, ...]) -> tuple[int, int]:
+        """A kernel of the node over two axes.
+
+        Raises:
+            Refusal: it has another number of axes.
+        """
+        if len(values) != self.axes or min(values) < 1:
+            raise Refusal("shape-invalid", f"kernel_shape {list(values)} must be {self.axes} positive numbers")
+        return (values[0] if self.axes == 2 else 1, values[-1])
+
+    def add(self, op: Op, shape: Shape) -> None:
+        """The node's layer, which makes (C, H, W); with one axis, a reshape of it."""
+        if self.axes == 2:
+            self._graph.add(self._node, op, (self.source,), shape)
+            return
+        made = self._graph.add_inner(self._node, "row", op, (self.source,), shape)
+        self._graph.add(self._node, Reshape(), (made,), (shape[0], shape[2]))
