@@ -85,7 +85,9 @@ class CountsCompiles(Plain):
 
 class OrderOfHashes(Plain):
     def emit(self, routed: Routed, target: Target, options: Options) -> Payload:
-        return {"program.txt": " ".join({p.name for p in routed.network.projections} | {"a", "b", "c"}).encode()}
+        return {
+            "program.txt": " ".join({p.name for p in routed.network.projections} | set(map(str, range(20)))).encode()
+        }
 
 
 class HoldsPath(Plain):
