@@ -44,6 +44,7 @@ class LegaliseMaximum:
         positive = never_negative(graph)
         taken = {layer.name for layer in graph.layers}
         layers: list[Layer] = []
+        changed: set[str] = set()
         for layer in graph.layers:
             only_relu = _only_relu(layer.name, graph)
             relay = self.relay and layer.name in positive and bool(graph.users[layer.name]) and not only_relu
@@ -60,6 +61,7 @@ class LegaliseMaximum:
                         moved = replace(layer, inputs=(first,), origin=without_tensor(layer.origin))
                         after = _Pooling(moved, layer.op, source.shape)
                         layers.extend(after.lowered(taken, context, zeros=True, relay=False))
+                        changed.update(_moved(layer.name, graph))
                 case Maximum():
                     builder = MaximumBuilder(layer, taken)
                     largest = builder.know(layer.inputs[0], layer.shape)
@@ -68,7 +70,15 @@ class LegaliseMaximum:
                     layers.extend(builder.finished(relay=relay))
                 case _:
                     layers.append(layer)
-        return rebuilt(graph, layers)
+        # What was moved to the ReLU has the ReLU's values now, not the tensor's.
+        named = [replace(la, origin=without_tensor(la.origin)) if la.name in changed else la for la in layers]
+        return rebuilt(graph, named)
+
+
+def _moved(name: str, graph: LayerGraph) -> list[str]:
+    """The layers that only move a value, up to the ReLUs that read it."""
+    found = [user for user in graph.users[name] if not isinstance(graph.by_name[user].op, Relu)]
+    return [*found, *(further for user in found for further in _moved(user, graph))]
 
 
 def _only_relu(name: str, graph: LayerGraph) -> bool:

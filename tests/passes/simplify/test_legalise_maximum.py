@@ -82,6 +82,15 @@ def test_borders_of_signed_values_behind_a_relu_stay_structured() -> None:
     assert graph.by_name["relu"].origin.output == "relu:0"
 
 
+def test_borders_of_signed_values_moved_to_a_relu() -> None:
+    build = Builder((2, 7, 7))
+    pool = build.largest(build.conv("x", 3), (3, 3), (2, 2), (1, 1, 1, 1), name="pool")
+    build.relu(build.reshape(build.transpose(pool, 1, 2, 0, name="turn"), name="flat"), name="relu")
+    graph = simplified(build.graph(), LegaliseMaximum())
+    assert "Linear:Sparse" not in kinds(graph)
+    assert [graph.by_name[name].origin.output for name in ("pool", "turn", "flat", "relu")] == ["", "", "", "relu:0"]
+
+
 def test_zeros_around_values_that_are_not_negative_become_pads() -> None:
     build = Builder((2, 6, 6))
     padded = build.pad(build.relu("x"), (0, 1, 0), (0, 0, 1))
