@@ -23,6 +23,15 @@ def tiling(shape: Shape, tile: Shape) -> tuple[Box, ...]:
     return tuple(itertools.product(*axes))
 
 
+def middle_box(shape: Shape, tile: Shape) -> Box:
+    """The box of a tiling that lies in the middle: full-sized, and away from the borders."""
+    box = []
+    for n, step in zip(shape, tile, strict=True):
+        start = (-(-n // step) - 1) // 2 * step
+        box.append((start, min(start + step, n), 1))
+    return tuple(box)
+
+
 def region_of(mask: NDArray[np.bool_]) -> Region:
     """A union of disjoint boxes that holds exactly the true elements of ``mask``.
 

@@ -15,16 +15,17 @@ from typing import ClassVar
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray, Shape
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble, chip_populations, fan_out
-from nmc.passes.partition.boxes import merge_boxes, tiling
+from nmc.passes.partition.boxes import merge_boxes, middle_box, tiling
 from nmc.passes.partition.demand import Core, Demand, DemandModel
 from nmc.passes.partition.limits import CoreUse
 from nmc.passes.partition.rates import measured_rates
-from nmc.passes.partition.tiles import demands_if_all_fit, middle_box, report_unfit
+from nmc.passes.partition.tiles import demands_if_all_fit
+from nmc.passes.partition.unfit import raise_unfit, report_unfit
 
 NODES_PER_CORE = 8
 """Macro-nodes are cut until so many fill the neurons of a core, ..."""
@@ -72,7 +73,7 @@ def greedy_cores(model: DemandModel) -> list[Core]:
             report_unfit(model, population, heard, sink)
         else:
             cores.extend(coalesced(model, core, {population.name: heard}) for core in grow(model, nodes))
-    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    raise_unfit(model, cores, sink)
     return join_small(model, cores)
 
 

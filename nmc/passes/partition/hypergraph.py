@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.passes.partition.assemble import chip_populations
-from nmc.passes.partition.demand import AXON_BITS, Demand, DemandModel, index_bits
+from nmc.passes.partition.demand import AXON_BITS, Demand, DemandModel, Mask, index_bits
 from nmc.passes.partition.greedy import macro_nodes
-from nmc.passes.partition.tiles import report_unfit
+from nmc.passes.partition.tiles import tile_cores
+from nmc.passes.partition.unfit import report_unfit
 
 RESOURCES = ("neurons", "in_axons", "synapse_bits", "threshold_profiles")
 """Limits that a set of macro-nodes can be judged by; output axons depend on all other cores."""
@@ -120,7 +121,9 @@ def cut_to(model: DemandModel, per_core: int) -> Hypergraph:
             report_unfit(model, population, nobody, sink)
         else:
             nodes.extend(sorted(found, key=lambda d: (*d.piece.box[1:], d.piece.box[0])))
-    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    if sink.errors:
+        tile_cores(model)  # Fails for the same neurons, and says where the other layers were placed.
+        raise NmcError(sink.items, ExitCode.DOES_NOT_FIT)
     nets = [*_spike_nets(model, nodes), *_memory_nets(model, nodes)]
     limits = [getattr(model.target.core, name) for name in RESOURCES]
     pins = np.concatenate([net.pins for net in nets]) if nets else np.zeros(0, dtype=np.int64)
@@ -187,25 +190,29 @@ def _spike_nets(model: DemandModel, nodes: Sequence[Demand]) -> list[Net]:
 
 def _memory_nets(model: DemandModel, nodes: Sequence[Demand]) -> list[Net]:
     """Nets without spikes: what macro-nodes of one core hold together, each once."""
-    held: dict[tuple[object, ...], tuple[int, list[int]]] = {}
+    kernels: dict[tuple[str, int, int], tuple[Mask, list[int]]] = {}
+    held: dict[tuple[str, object], tuple[int, list[int]]] = {}
 
-    def hold(resource: str, key: tuple[object, ...], amount: int, node: int) -> None:
-        most, pins = held.setdefault((resource, *key), (0, []))
+    def hold(resource: str, what: object, amount: int, node: int) -> None:
+        most, pins = held.setdefault((resource, what), (0, []))
         pins.append(node)
-        held[resource, *key] = (max(most, amount), pins)
+        held[resource, what] = (max(most, amount), pins)
 
     for number, node in enumerate(nodes):
         for name, (rows, used) in node.stored.items():
-            bits = int(np.count_nonzero(used)) * model.target.weights.bits
-            hold("synapse_bits", ("kernel", name, rows.start, rows.stop), bits, number)
+            taps, pins = kernels.setdefault((name, rows.start, rows.stop), (np.zeros_like(used), []))
+            taps |= used
+            pins.append(number)
         for name, digits in node.constants.items():
-            hold("in_axons", ("constant", name), digits, number)
-            hold("synapse_bits", ("constant", name), digits * AXON_BITS, number)
+            hold("in_axons", name, digits, number)
+            hold("synapse_bits", name, digits * AXON_BITS, number)
         for profile in sorted(node.profiles, key=str):
-            hold("threshold_profiles", ("profile", profile), 1, number)
+            hold("threshold_profiles", profile, 1, number)
+    for key, (taps, pins) in kernels.items():
+        held["synapse_bits", key] = (int(np.count_nonzero(taps)) * model.target.weights.bits, pins)
     return [
-        Net(-1, 0.0, RESOURCES.index(str(key[0])), amount, np.array(pins, dtype=np.int64))
-        for key, (amount, pins) in held.items()
+        Net(-1, 0.0, RESOURCES.index(resource), amount, np.array(pins, dtype=np.int64))
+        for (resource, _), (amount, pins) in held.items()
     ]
 
 

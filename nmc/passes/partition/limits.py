@@ -106,7 +106,7 @@ LIMITS = (
         "core-synapse-bits",
         "synapse_bits",
         synapse_bits_fit,
-        "lower the layer's fan-in or the weight bits (--weight-bits), or prune weights to zero",
+        "lower the layer's fan-in, or prune weights to zero",
     ),
     Limit("core-threshold-profiles", "threshold_profiles", threshold_profiles_fit, "use one threshold for the layer"),
 )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.mapping import Box
 from nmc.passes.partition.assemble import chip_populations, fan_out
 from nmc.passes.partition.demand import Core, Demand, DemandModel
 from nmc.passes.partition.greedy import coalesced
-from nmc.passes.partition.tiles import report_unfit
+from nmc.passes.partition.unfit import raise_unfit, report_unfit
 
 
 @dataclass
@@ -100,5 +100,5 @@ def legal_cores(model: DemandModel, nodes: Sequence[Demand], parts: IndexArray) 
             fits &= filling.put(demand, int(parts[number]))
         if not fits:
             report_unfit(model, population, heard, sink)
-    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    raise_unfit(model, filling.all_cores(), sink)
     return [coalesced(model, core, filling.heard) for core in filling.all_cores()]

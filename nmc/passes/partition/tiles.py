@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nmc.ir.connectivity import IndexArray, Shape, size
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble, chip_populations, fan_out
-from nmc.passes.partition.boxes import tiling
+from nmc.passes.partition.boxes import middle_box, tiling
 from nmc.passes.partition.demand import Core, Demand, DemandModel
-from nmc.passes.partition.limits import LIMITS
 from nmc.passes.partition.rates import measured_rates
+from nmc.passes.partition.unfit import raise_unfit, report_unfit
 
 OPEN_CORES = 64
 """Cores that a tile may still join: the last so many that were opened."""
@@ -59,7 +59,7 @@ def tile_cores(model: DemandModel) -> list[Core]:
         demands = choose_tiles(model, population, fan_out(model, population, cores), sink)
         for demand in demands:
             pack(model, cores, demand)
-    sink.raise_errors(ExitCode.DOES_NOT_FIT)
+    raise_unfit(model, cores, sink)
     return cores
 
 
@@ -93,15 +93,6 @@ def tile_shapes(shape: Shape, neurons_max: int) -> Iterator[tuple[int, list[Shap
             by_count.setdefault(count, []).append(tile)
     for count in sorted(by_count):
         yield count, by_count[count]
-
-
-def middle_box(shape: Shape, tile: Shape) -> Box:
-    """The box of a tiling that lies in the middle: full-sized, and away from the borders."""
-    box = []
-    for n, step in zip(shape, tile, strict=True):
-        start = (-(-n // step) - 1) // 2 * step
-        box.append((start, min(start + step, n), 1))
-    return tuple(box)
 
 
 def choose_tiles(model: DemandModel, population: Population, fan_out: IndexArray, sink: DiagnosticSink) -> list[Demand]:
@@ -148,37 +139,3 @@ def demands_if_all_fit(
             return None
         demands.append(demand)
     return demands
-
-
-def report_unfit(model: DemandModel, population: Population, fan_out: IndexArray, sink: DiagnosticSink) -> None:
-    """One error per limit: the neuron that exceeds it most, and by how much."""
-    limits = model.target.core
-    worst: dict[str, tuple[int, Box]] = {}
-    # The middle of the map and every corner of it see the extremes of a convolution's fan-in;
-    # a matrix may have its worst row anywhere, so small populations are searched in full.
-    one = (1,) * len(population.shape)
-    boxes = [middle_box(population.shape, one)]
-    if population.neurons <= 4096:
-        boxes.extend(tiling(population.shape, one))
-    else:
-        middle = [n // 2 for n in population.shape]
-        boxes.extend(
-            ((channel, channel + 1, 1), *((m, m + 1, 1) for m in middle[1:])) for channel in range(population.shape[0])
-        )
-    for box in boxes:
-        use = Core(model).use_with(model.demand(population.name, box, fan_out))
-        for limit in use.exceeded(limits):
-            number = use.count(limit.name)
-            if limit.name not in worst or number > worst[limit.name][0]:
-                worst[limit.name] = (number, box)
-    for limit in (limit for limit in LIMITS if limit.name in worst):
-        number, box = worst[limit.name]
-        allowed = limit.of(limits) or 0
-        where = ", ".join(str(axis[0]) for axis in box)
-        sink.error(
-            limit.slug,
-            f"layer '{population.name}': neuron ({where}) alone has {limit.name} = {number}, "
-            f"{number - allowed} over the core's limit of {allowed}",
-            origin=population.origin,
-            help=f"{limit.sentence} {limit.help[0].upper()}{limit.help[1:]}",
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nmc.hardware.target import Grid, Target
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Cluster, Partitioned, Place
+from nmc.passes.place.shortage import too_many_cores
 
 
 def sites(grid: Grid, chips: int) -> list[Place]:
@@ -32,7 +33,7 @@ def usable_sites(partitioned: Partitioned, target: Target, chips: int | None) ->
 
     Raises:
         NmcError: more chips are asked for than can be joined (exit 2), or there are more
-            clusters than cores (exit 4), with the number of chips that would do.
+            clusters than cores (exit 4), with the layers that take them and what would help.
     """
     grid = target.grid
     count = grid.chips if chips is None else chips
@@ -43,20 +44,8 @@ def usable_sites(partitioned: Partitioned, target: Target, chips: int | None) ->
             ExitCode.USAGE,
             help=f"give --chips from 1 to {grid.chips_max}",
         )
-    needed, available = partitioned.cores_used, count * grid.cores_per_chip
-    if needed > available:
-        would_do = -(-needed // grid.cores_per_chip)
-        possible = would_do <= grid.chips_max
-        raise NmcError.single(
-            "too-many-cores",
-            f"the network needs {needed} cores, {needed - available} more than the {available} of {count} "
-            f"chip{'s' if count > 1 else ''} of target '{target.name}'",
-            ExitCode.DOES_NOT_FIT,
-            help=f"--chips {would_do} would do"
-            if possible
-            else f"at most {grid.chips_max} chips can be joined, "
-            f"{would_do} would be needed: take a smaller network or a target with larger cores",
-        )
+    if partitioned.cores_used > count * grid.cores_per_chip:
+        raise too_many_cores(partitioned, target, count)
     return sites(grid, count)
 
 

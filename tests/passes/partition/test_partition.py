@@ -22,9 +22,10 @@ from nmc.passes.partition import (
     PartitionTiles,
     partition_passes,
 )
+from nmc.passes.partition.boxes import middle_box
 from nmc.passes.partition.count import count_all
 from nmc.passes.partition.demand import DemandModel
-from nmc.passes.partition.tiles import chunk_sizes, middle_box, tile_cores, tile_shapes
+from nmc.passes.partition.tiles import chunk_sizes, tile_cores, tile_shapes
 from nmc.passes.partition.traffic import destinations, packets_per_step, traffic
 from nmc.testing.random_networks import random_network
 from tests.passes.networks import SMALL, Build, conv_net, lif, readout, resnet20, weights
@@ -184,7 +185,8 @@ def test_every_layer_that_cannot_fit_is_named_with_the_number_and_the_limit(part
     with pytest.raises(NmcError) as caught:
         partition(network, target, partitioner)
     assert caught.value.exit_code is ExitCode.DOES_NOT_FIT
-    found = {(d.slug, d.origin.node): d for d in caught.value.diagnostics}
+    *errors, note = caught.value.diagnostics
+    found = {(d.slug, d.origin.node): d for d in errors}
     assert set(found) == {
         ("core-in-axons", "node_wide"),
         ("core-synapse-bits", "node_wide"),
@@ -192,9 +194,17 @@ def test_every_layer_that_cannot_fit_is_named_with_the_number_and_the_limit(part
     }
     axons = found["core-in-axons", "node_wide"]
     assert "'wide'" in axons.message and "in_axons = 300, 100 over the core's limit of 200" in axons.message
-    assert "fan-in" in axons.help
+    assert "(1) give 'in' fewer neurons: at most 200 may be read instead of 300" in axons.help
+    assert (
+        "(2) prune: at most 200" in axons.help and "(3) take a target with core.in_axons of at least 300" in axons.help
+    )
     heavy = found["core-synapse-bits", "node_heavy"]
     assert f"synapse_bits = {50 * 9 + 50 * 64}, {50 * 73 - 2500} over the core's limit of 2500" in heavy.message
+    assert f"at most {2500 // 73} non-zero weights per neuron instead of 50" in heavy.help
+    assert (note.slug, note.severity) == ("layers-placed", "note")
+    cores = 13 if partitioner == "greedy" else 10
+    said = f"the other 1 of 3 layers fit, on {cores} of the 24 cores of 1 chip; {24 - cores} cores are left"
+    assert note.message == said
 
 
 def test_unknown_partitioner():

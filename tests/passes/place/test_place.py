@@ -61,7 +61,17 @@ def test_more_clusters_than_cores(placer):
     needed = program.cores_used
     assert f"needs {needed} cores, {needed - 3} more than the 3 of 1 chip" in str(caught.value)
     chips = -(-needed // 3)
-    assert caught.value.diagnostics[0].help == f"--chips {chips} would do"
+    error, note = caught.value.diagnostics
+    assert f"(1) --chips {chips}; (2) in '" in error.help and "(3)" in error.help
+    cores = {p.name: 0 for p in program.network.populations}
+    for cluster in program.clusters[:-1]:
+        for name in {piece.population for piece in cluster.slices}:
+            cores[name] += 1
+    most = max(cores, key=cores.__getitem__)
+    assert f"layer '{most}' takes most, {cores[most]}, which are nearest to" in error.message
+    assert error.origin == program.network.by_name[most].origin
+    assert (note.slug, note.severity) == ("layers-placed", "note")
+    assert "0 of 5 layers are placed on 3 cores, 0 cores are left; without room: 'a' (" in note.message
     placed = placement_pass(placer, chips).run(program, context(chip(**grid, chips_max=10)))
     assert {place.chip for place in placed.places.values()} == set(range(chips))
     with pytest.raises(NmcError) as caught:
