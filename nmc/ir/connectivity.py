@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
-Array = NDArray[Any]
+# Spelled out: numpy's NDArray is no plain class in every version, and ir/serial.py reads these types.
+Array = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 """Integers (int64) after quantization, float64 before it."""
-IndexArray = NDArray[np.int64]
+IndexArray = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]
 
 
 @runtime_checkable

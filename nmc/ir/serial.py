@@ -16,10 +16,9 @@ from enum import StrEnum
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nmc.ir import connectivity, layers, network, neurons
-from nmc.ir.connectivity import Array, Connectivity
+from nmc.ir.connectivity import Array, Connectivity, IndexArray
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import AxonGroup, Box, Cluster, Place, Region, Route, Routed, Slice
@@ -183,7 +182,7 @@ class _Reader:
             return self.wrong(path, "a tensor of the file", tree["array"])
         if array.dtype.kind in "iu":
             return array.astype(np.int64)
-        if hint == NDArray[np.int64]:
+        if hint == IndexArray:
             return self.wrong(path, "integers", f"{array.dtype} tensor {tree['array']}")
         return array
 
