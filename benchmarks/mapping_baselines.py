@@ -106,7 +106,7 @@ def rows(network: Network, target: Target, inputs: np.ndarray, chips: int | None
             yield {
                 **row,
                 "packets": counters.packets / counters.samples,
-                "between_cores_at_mean_rates": between,
+                "between_cores": between,
                 "hops": counters.hops / counters.samples,
                 "partition_seconds": cut_seconds,
                 "place_seconds": place_seconds,
@@ -129,7 +129,7 @@ def table(results: list[dict]) -> str:
             continue
         words = ["yes" if row[key] else "NO" for key in ("legal", "bit_equal")]
         lines.append(
-            f"{head} {row['packets']:,.0f} | {row['between_cores_at_mean_rates']:,.0f} | {row['hops']:,.0f} | {row['cores']} | "
+            f"{head} {row['packets']:,.0f} | {row['between_cores']:,.0f} | {row['hops']:,.0f} | {row['cores']} | "
             f"{row['partition_seconds']:.2f} | {row['place_seconds']:.3f} | {words[0]} | {words[1]} |"
         )
     return "\n".join(lines)
