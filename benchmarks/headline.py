@@ -1,6 +1,6 @@
 """Accuracy and speed of whole compiles: prints the README's headline table.
 
-    python benchmarks/headline.py --data DIR [--quick]
+    python benchmarks/headline.py --data DIR [--quick] [--readme README.md]
 
 DIR holds ``models/mnist_cnn.onnx``, ``models/cifar_resnet20.onnx``, ``mnist/{train,test}.npz`` and
 ``cifar10_jpeg/{train,test}.tar.xz``. What is not there is left out of the table and said so.
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nmc.runtime.evaluation import evaluate
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
 from nmc.runtime.data import Data, Preprocessing, load_data
+from nmc.runtime.evaluation import evaluate
 
 CIFAR = "scale=1/255,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 CALIBRATION_SAMPLES = 256
@@ -141,6 +141,16 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def write_readme(path: Path, text: str) -> None:
+    """Put the table between the markers of the README."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- figures: begin")
+    marker, _, after = rest.partition("-->")
+    _, end, after = after.partition("<!-- figures: end -->")
+    if not begin or not end:
+        raise SystemExit(f"{path} has no place for the figures")
+    path.write_text(f"{before}{begin}{marker}-->\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def command_seconds(*arguments: str, repeats: int = 5) -> float:
     """Median wall seconds of a whole process."""
     seconds = []
@@ -158,15 +168,20 @@ def main() -> None:
     parser.add_argument("--target", default="loihi2")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
     parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--readme", type=Path, help="put the table into this README")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for work in workloads(arguments.data, Path(folder), arguments.quick):
             for row in run(work, arguments.target):
                 rows.append(row)
-                print(json.dumps(row))
+                print(json.dumps(row), flush=True)
     print(f"\n{arguments.target}; Python {platform.python_version()}, {platform.machine()}\n")
     print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if arguments.readme:
+        write_readme(arguments.readme, table(rows))
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
     model = arguments.data / "models/cifar_resnet20.onnx"
     print(f"nmc --help: {command_seconds('--help'):.2f} s")
