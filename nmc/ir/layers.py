@@ -2,7 +2,7 @@
 
 Shapes carry no batch axis. A graph is a tuple of layers in topological order; a layer's
 value has the layer's name. After the simplify stage only `Input`, `Linear`, `Add`,
-`Relu` and `Softmax` remain, and a `Linear` reads an `Input` or a `Relu`.
+`Relu` and a `Head` remain, and a `Linear` reads an `Input` or a `Relu`.
 """
 
 from __future__ import annotations
@@ -136,10 +136,25 @@ class Constant:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax over the last axis of ``axes`` elements: a host tail, never on a chip."""
+    """Softmax over an axis: a host tail, never on a chip."""
 
     axis: int
 
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """``1 / (1 + exp(-x))``: a host tail, never on a chip."""
+
+
+@dataclass(frozen=True)
+class ArgMax:
+    """The first place of the largest value along an axis, which then has size 1: a host tail."""
+
+    axis: int
+
+
+Head = Softmax | Sigmoid | ArgMax
+"""What the host computes behind the network."""
 
 Op = (
     Input
@@ -160,6 +175,8 @@ Op = (
     | Identity
     | Constant
     | Softmax
+    | Sigmoid
+    | ArgMax
 )
 
 

@@ -82,6 +82,10 @@ class InputSpec:
     perm: tuple[int, ...] | None = None
 
 
+HEADS = ("", "softmax", "sigmoid", "argmax")
+"""What the host can do with the read-out."""
+
+
 @dataclass(frozen=True, eq=False)
 class OutputSpec:
     """How the read-out becomes the network's output.
@@ -89,14 +93,15 @@ class OutputSpec:
     Attributes:
         population: the population that is read.
         scale: (channels,) or (): real value per unit of the read-out.
-        softmax: the host applies a softmax over the last axis afterwards.
+        head: what the host computes afterwards: ``softmax`` (over the last axis), ``sigmoid``,
+            ``argmax`` (the number of the largest output) or nothing.
         shape: of one output sample in the ONNX file, without batch axis.
     """
 
     population: str
     scale: Array
     shape: Shape
-    softmax: bool = False
+    head: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,8 +172,39 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
 def decode(network: Network, readout: Array) -> Array:
     """Read-outs (N, *output population shape) to the network's real outputs (N, *output shape)."""
     scale = per_channel(network.output.scale, network.by_name[network.output.population].shape)
-    values: Array = (readout * scale).reshape(len(readout), *network.output.shape).astype(np.float64)
-    if network.output.softmax:
+    values: Array = (readout * scale).astype(np.float64)
+    if network.output.head == "argmax":
+        values = values.reshape(len(values), -1).argmax(axis=1).astype(np.float64)
+    values = values.reshape(len(readout), *network.output.shape)
+    if network.output.head == "softmax":
         exponent = np.exp(values - values.max(axis=-1, keepdims=True))
         values = exponent / exponent.sum(axis=-1, keepdims=True)
+    elif network.output.head == "sigmoid":
+        values = sigmoid(values)
     return values
+
+
+def sigmoid(values: Array) -> Array:
+    """``1 / (1 + exp(-x))`` without overflow."""
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
+
+
+def answers(network: Network, outputs: Array) -> Array:
+    """The class numbers, (N,) int64, that outputs (N, *output shape) stand for.
+
+    The place of the largest; the output itself behind an argmax; for a single sigmoid,
+    whether it is above one half.
+    """
+    flat = outputs.reshape(len(outputs), -1)
+    if network.output.head == "argmax":
+        return np.asarray(flat[:, 0].astype(np.int64))
+    if network.output.head == "sigmoid" and flat.shape[1] == 1:
+        return np.asarray((flat[:, 0] > 0.5).astype(np.int64))
+    return np.asarray(flat.argmax(axis=1).astype(np.int64))
+
+
+def classes(network: Network) -> int:
+    """How many class numbers there are, from 0."""
+    outputs = size(network.by_name[network.output.population].shape)
+    return 2 if network.output.head == "sigmoid" and outputs == 1 else outputs

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nmc.ir.connectivity import Shape, size
 from nmc.ir.layers import (
     Add,
+    ArgMax,
     AveragePool,
     BatchNorm,
     Clip,
@@ -23,6 +24,7 @@ from nmc.ir.layers import (
     Pad,
     Relu,
     Reshape,
+    Sigmoid,
     Slice,
     Softmax,
     Transpose,
@@ -82,9 +84,9 @@ def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
         case Clip(least, most):
             if least is not None and most is not None and not least <= most:
                 yield f"clip from {least:g} to {most:g}"
-        case Softmax():
+        case Softmax() | ArgMax():
             if not -len(layer.shape) <= op.axis < len(layer.shape):
-                yield f"softmax axis {op.axis} is not an axis of {layer.shape}"
+                yield f"{type(op).__name__.lower()} axis {op.axis} is not an axis of {layer.shape}"
         case _:
             pass
     expected = _expected_shape(layer, shapes)
@@ -109,11 +111,14 @@ def _linear_problems(layer: Layer, op: Linear, shape: Shape) -> Iterator[str]:
 def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | None:
     """The shapes that the operation may make, what prevents it, or None where any shape will do."""
     match layer.op:
-        case BatchNorm() | Relu() | Clip() | LeakyRelu() | Identity() | Softmax():
+        case BatchNorm() | Relu() | Clip() | LeakyRelu() | Identity() | Softmax() | Sigmoid():
             return shapes[:1]
         case Add() | Maximum():
             what = "an addition" if isinstance(layer.op, Add) else "a maximum"
             return shapes[:1] if len(set(shapes)) == 1 else f"inputs of {what} differ: {shapes}"
+        case ArgMax(axis):
+            along = axis % len(shapes[0])
+            return [tuple(1 if a == along else n for a, n in enumerate(shapes[0]))]
         case Reshape():
             same = size(shapes[0]) == size(layer.shape)
             return None if same else f"{shapes[0]} cannot be reshaped to {layer.shape}"

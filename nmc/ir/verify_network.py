@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import HEADS, Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, NO_MEMORY, IdealIntegrator, Integrator, Source
 from nmc.ir.verify_connectivity import (
     Finding,
@@ -200,7 +200,9 @@ def _output_problems(network: Network, order: dict[str, Population]) -> Iterator
         return
     if isinstance(population.neuron, Source):
         yield f"'{population.name}' is a source"
-    if size(spec.shape) != population.neurons:
+    if spec.head not in HEADS:
+        yield f"the host has no '{spec.head}'"
+    if size(spec.shape) != (1 if spec.head == "argmax" else population.neurons):
         yield f"outputs of {spec.shape} do not match '{population.name}' of shape {population.shape}"
     yield from array_problems("scale", spec.scale, [(), population.shape[:1], population.shape])
     for name, scale in network.scales.items():

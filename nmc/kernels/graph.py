@@ -9,6 +9,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.layers import (
     Add,
+    ArgMax,
     AveragePool,
     BatchNorm,
     Clip,
@@ -25,11 +26,12 @@ from nmc.ir.layers import (
     Pad,
     Relu,
     Reshape,
+    Sigmoid,
     Slice,
     Softmax,
     Transpose,
 )
-from nmc.ir.reference import per_channel
+from nmc.ir.reference import per_channel, sigmoid
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, to_channels_last
 
@@ -125,6 +127,11 @@ def evaluate_layer(layer: Layer, values: list[Array]) -> Array:
         case Softmax():
             exponent = np.exp(values[0] - values[0].max(axis=op.axis + 1, keepdims=True))
             return np.asarray(exponent / exponent.sum(axis=op.axis + 1, keepdims=True))
+        case Sigmoid():
+            return sigmoid(values[0])
+        case ArgMax():
+            places = values[0].argmax(axis=op.axis + 1)
+            return np.asarray(places.reshape(len(values[0]), *layer.shape), dtype=np.float64)
         case Input() | Constant():
             raise TypeError("an input or constant is not computed")
 

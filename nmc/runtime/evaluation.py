@@ -11,7 +11,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
 from nmc.ir.network import Network
-from nmc.ir.reference import decode, encode
+from nmc.ir.reference import answers, classes, decode, encode
 from nmc.kernels.graph import execute_graph
 from nmc.kernels.layerwise import execute_network
 from nmc.kernels.mapped_tables import build_tables
@@ -41,8 +41,8 @@ class StageResult:
 
     Attributes:
         stage: of `STAGES`.
-        top1: fraction of samples whose largest output is the label; None without labels.
-        agreement: fraction of samples whose largest output is ONNX Runtime's.
+        top1: fraction of samples whose answer (`nmc.ir.reference.answers`) is the label; None without labels.
+        agreement: fraction of samples whose answer is ONNX Runtime's.
         nrmse: rms difference of the outputs from ONNX Runtime's, relative to their rms.
     """
 
@@ -141,10 +141,10 @@ class _Tally:
     squared: float = 0.0
     seconds: float = 0.0
 
-    def add(self, outputs: Array, wanted: Array, labels: Array | None) -> None:
+    def add(self, network: Network, outputs: Array, wanted: Array, labels: Array | None) -> None:
         """Count a batch: (n, outputs) of a stage and of ONNX Runtime."""
-        answer = outputs.argmax(axis=1)
-        self.agreed += int((answer == wanted.argmax(axis=1)).sum())
+        answer = answers(network, outputs)
+        self.agreed += int((answer == answers(network, wanted)).sum())
         self.right += 0 if labels is None else int((answer == labels).sum())
         self.squared_error += float(np.square(outputs - wanted).sum())
         self.squared += float(np.square(wanted).sum())
@@ -178,8 +178,8 @@ class _Mapped:
             self.counters = add_counters(self.counters, execution.counters)
         if execution.readouts is not None:
             for step in range(network.timesteps):
-                answer = _flat(decode(network, execution.readouts[:, step])).argmax(axis=1)
-                self._agreed[step] += int((answer == wanted.argmax(axis=1)).sum())
+                answer = answers(network, decode(network, execution.readouts[:, step]))
+                self._agreed[step] += int((answer == answers(network, wanted)).sum())
                 self._right[step] += 0 if labels is None else int((answer == labels).sum())
         return _flat(decode(network, execution.readout))
 
@@ -248,7 +248,7 @@ def evaluate(
         labels = None if data.y is None else data.y[first : first + step]
         wanted = _flat(oracle.run(x))
         if first == 0:
-            _check_labels(data, wanted.shape[1])
+            _check_labels(data, classes(artifact.network))
         for number, name in enumerate(order):
             started = time.perf_counter()
             if name == "mapped" and mapped is not None:
@@ -256,7 +256,7 @@ def evaluate(
             else:
                 outputs = wanted if name == "onnx" else runners[name](x)
             tallies[name].seconds += time.perf_counter() - started
-            tallies[name].add(outputs, wanted, labels)
+            tallies[name].add(artifact.network, outputs, wanted, labels)
             if progress is not None:
                 done = (first + len(x) * (number + 1) / len(order)) / samples
                 progress("evaluate", min(done, 1.0))
@@ -266,12 +266,12 @@ def evaluate(
     return Evaluation(samples, rows, mapped.curve(samples), mapped.counters, tallies["mapped"].seconds)
 
 
-def _check_labels(data: Data, outputs: int) -> None:
-    if data.y is None or (data.y.min() >= 0 and data.y.max() < outputs):
+def _check_labels(data: Data, count: int) -> None:
+    if data.y is None or (data.y.min() >= 0 and data.y.max() < count):
         return
     raise NmcError.single(
         "data-labels",
-        f"labels reach from {data.y.min()} to {data.y.max()}, the network has the outputs 0 to {outputs - 1}",
+        f"labels reach from {data.y.min()} to {data.y.max()}, the network has the classes 0 to {count - 1}",
         ExitCode.USAGE,
         help="give class numbers that count from 0",
     )

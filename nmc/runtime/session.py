@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
-from nmc.ir.reference import decode, encode
+from nmc.ir.reference import answers, decode, encode
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.device import Counters, Device, Execution
 from nmc.runtime.tables import Shown, TextTable
@@ -22,23 +22,26 @@ class RunResult(Shown):
     Attributes:
         device: its name.
         outputs: (N, *output shape) float64: the read-outs, decoded.
+        answers: (N,) int64: the class numbers that they stand for.
         execution: as the device gave it, with the traces that were asked for.
         seconds: wall time of the device.
     """
 
     device: str
     outputs: Array
+    answers: Array
     execution: Execution
     seconds: float
 
     def tables(self) -> tuple[TextTable, ...]:
-        """The largest output of the first samples, and what was counted."""
+        """The answers to the first samples, and what was counted."""
         flat = self.outputs.reshape(len(self.outputs), -1)
         rows = tuple(
-            (str(number), str(int(values.argmax())), f"{values.max():.4g}") for number, values in enumerate(flat[:10])
+            (str(number), str(int(self.answers[number])), f"{values.max():.4g}")
+            for number, values in enumerate(flat[:10])
         )
         title = f"{len(flat):,} samples on {self.device} in {self.seconds:.3g} s"
-        outputs = TextTable(title, ("#sample", "#largest output", "#its value"), rows)
+        outputs = TextTable(title, ("#sample", "#answer", "#largest output"), rows)
         counters = self.execution.counters
         if counters is None:
             return (outputs,)
@@ -81,7 +84,7 @@ def run(artifact: Artifact, x: Array, device: Device, *, trace: frozenset[str] =
     execution = device.execute(artifact, inputs, trace=trace)
     seconds = time.perf_counter() - begin
     outputs = decode(network, execution.readout)
-    return RunResult(device.name, outputs, execution, seconds)
+    return RunResult(device.name, outputs, answers(network, outputs), execution, seconds)
 
 
 def require(device: Device) -> None:

@@ -13,6 +13,8 @@ from onnx import helper
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
+from nmc.runtime.session import run
+from nmc.runtime.simulator import Simulator
 from nmc.runtime.verification import verify
 from tests.compiler.frontends.onnx_models import model_of, original_output, saved
 
@@ -104,3 +106,36 @@ def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
         "w": weights(4, 4 * 10, seed=2).T.copy(),
     }
     assert compiled_error(nodes, stored, ["N", 24], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize(("head", "outputs"), [("Sigmoid", 1), ("Sigmoid", 3), ("ArgMax", 3), ("Softmax", 3)])
+def test_heads(tmp_path: Path, head: str, outputs: int, coding: str) -> None:
+    options = {"axis": 1, "keepdims": 0} if head == "ArgMax" else {}
+    nodes = [
+        helper.make_node("Gemm", ["x", "a"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Gemm", ["r", "b", "offset"], ["l"]),
+        helper.make_node(head, ["l"], ["y"], **options),
+    ]
+    x = np.random.default_rng(3).random((64, 8)).astype(np.float32)
+    stored = {"a": weights(16, 8).T.copy(), "b": 4 * weights(outputs, 16, seed=1).T}
+    logits = np.maximum(x @ stored["a"], 0) @ stored["b"]
+    model = model_of(nodes, {**stored, "offset": -np.median(logits, axis=0)}, ["N", 8])
+    if head == "ArgMax":
+        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    wanted = original_output(model, x).reshape(64, -1)
+    classes = wanted[:, 0] if head == "ArgMax" else wanted[:, 0] > 0.5 if outputs == 1 else wanted.argmax(axis=1)
+    np.savez(tmp_path / "data.npz", x=x, y=classes.astype(np.int64))
+    path = saved(model, tmp_path)
+    compiled = compile_file(path, CompileRequest("loihi2", CODINGS[coding], calib=str(tmp_path / "data.npz")))
+    assert compiled.artifact is not None and compiled.accuracy is not None
+    assert compiled.artifact.network.output.head == head.lower()
+    top1 = {stage.stage: stage.top1 for stage in compiled.accuracy.stages}
+    assert top1["onnx"] == top1["simplified"] == 1.0 and (top1["mapped"] or 0) >= 0.9
+    assert len(set(classes.tolist())) > 1
+    result = run(compiled.artifact, x, Simulator())
+    if head != "ArgMax":
+        assert float(np.abs(result.outputs - wanted).max()) < 0.2
+    assert float((result.answers == classes).mean()) == top1["mapped"]
+    assert verify(compiled.artifact, x[:8]).ok

@@ -77,7 +77,7 @@ def test_every_neuron_field_survives() -> None:
         replace(network.populations[3], neuron=Graded()),
     )
     spec = replace(network.input, perm=(2, 0, 1), split_sign=True, mode="bias", bias_exp=3)
-    changed = replace(network, populations=populations, input=spec, output=replace(network.output, softmax=True))
+    changed = replace(network, populations=populations, input=spec, output=replace(network.output, head="softmax"))
     assert_same(through_bytes(changed), changed)
 
 

@@ -13,6 +13,7 @@ from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import (
     Add,
+    ArgMax,
     AveragePool,
     Clip,
     Concat,
@@ -97,6 +98,8 @@ def not_finite() -> LayerGraph:
         (with_layer("turn", op=Transpose((0, 0, 1))), "no permutation"),
         (with_layer("flat", shape=(31,)), "cannot be reshaped"),
         (with_layer("soft", op=Softmax(1)), "softmax axis 1"),
+        (with_layer("soft", op=ArgMax(1)), "argmax axis 1"),
+        (with_layer("soft", op=ArgMax(0)), "ArgMax makes (1,)"),
         (with_layer("flat", op=Add(), shape=(32,)), "takes 2"),
         (with_layer("zeros", shape=(4, 6, 7)), "value has shape"),
         (not_finite(), "2 values that are not finite"),

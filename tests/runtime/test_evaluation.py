@@ -118,7 +118,7 @@ def test_unknown_stages_and_labels_are_refused() -> None:
         evaluate(residual_artifact(), labelled(), stages=["spikng"])
     assert caught.value.exit_code is ExitCode.USAGE
     for bad in (np.full(50, 5), np.full(50, -1)):
-        with pytest.raises(NmcError, match="outputs 0 to 4") as caught:
+        with pytest.raises(NmcError, match="classes 0 to 4") as caught:
             evaluate(residual_artifact(), Data(X, bad, "npz", ""))
         assert caught.value.exit_code is ExitCode.USAGE
 

@@ -94,19 +94,16 @@ def _watched(device: Device, progress: ProgressBar) -> Device:
 
 
 def _show(session: Session, result: RunResult, labels: Array | None, out: Path | None) -> None:
-    import numpy as np
-
     flat = result.outputs.reshape(len(result.outputs), -1)
     rows = []
     for number, values in enumerate(flat[:SHOWN]):
-        best = int(np.argmax(values))
         label = "-" if labels is None else int(labels[number])
-        rows.append((number, best, f"{values[best]:.4g}", label))
-    session.show(table(["#sample", "#largest output", "#its value", "#label"], rows))
+        rows.append((number, int(result.answers[number]), f"{values.max():.4g}", label))
+    session.show(table(["#sample", "#answer", "#largest output", "#label"], rows))
     if len(flat) > SHOWN:
         session.write(f"... and {len(flat) - SHOWN:,} more samples\n")
     if labels is not None:
-        right = int((flat.argmax(1) == labels).sum())
+        right = int((result.answers == labels).sum())
         session.write(f"{right:,} of {len(flat):,} right ({100 * right / len(flat):.2f} %)\n")
     counters = result.execution.counters
     if counters is not None:

@@ -62,5 +62,5 @@ class ConvertGraded:
             scales[unit.name] = np.array(1.0)
             neuron: Neuron = GradedReLU() if unit.relu else Graded()
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
-        output = OutputSpec(units.output, np.array(1.0), units.output_shape, units.softmax)
+        output = OutputSpec(units.output, np.array(1.0), units.output_shape, units.head)
         return Network(program.name, tuple(populations), tuple(projections), encoded.spec, output, 1, scales)

@@ -100,7 +100,7 @@ class ConvertRate:
             else:
                 scales[unit.name] = np.array(1.0)
                 populations.append(Population(unit.name, unit.shape, IdealIntegrator(bias(unit)), unit.origin))
-        output = OutputSpec(units.output, np.array(1.0 / self.timesteps), units.output_shape, units.softmax)
+        output = OutputSpec(units.output, np.array(1.0 / self.timesteps), units.output_shape, units.head)
         return Network(
             program.name, tuple(populations), tuple(projections), encoded.spec, output, self.timesteps, scales
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Reshape, Softmax, Transpose
+from nmc.ir.layers import Add, Head, Input, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
 
@@ -50,7 +50,7 @@ class Units:
         input_shape: of a sample in the ONNX file.
         input_perm: transposition of a sample's axes that the host does, or None.
         output: name of the unit that is read.
-        softmax: the host applies a softmax.
+        head: what the host computes behind it, as in `nmc.ir.network.OutputSpec`.
         output_shape: of the output in the ONNX file.
     """
 
@@ -59,7 +59,7 @@ class Units:
     input_shape: Shape
     input_perm: tuple[int, ...] | None
     output: str
-    softmax: bool
+    head: str
     output_shape: Shape
 
 
@@ -108,8 +108,8 @@ def read_units(graph: LayerGraph) -> Units:
             # Encoding brings the input into the population's shape, so a reshape needs no more.
             entry, perm = layer, layer.op.perm if isinstance(layer.op, Transpose) else None
     last = layers[graph.output]
-    softmax = isinstance(last.op, Softmax)
-    tail = layers[last.inputs[0]] if softmax else last
+    head = type(last.op).__name__.lower() if isinstance(last.op, Head) else ""
+    tail = layers[last.inputs[0]] if head else last
     units: list[Unit] = []
     for layer in graph.layers:
         if isinstance(layer.op, Relu):
@@ -149,4 +149,4 @@ def read_units(graph: LayerGraph) -> Units:
             ExitCode.MODEL,
             help="compile a network with at least one Conv, Gemm or MatMul",
         )
-    return Units(tuple(units), entry, graph.input.shape, perm, output, softmax, last.shape)
+    return Units(tuple(units), entry, graph.input.shape, perm, output, head, last.shape)

@@ -9,7 +9,20 @@ import numpy as np
 
 from nmc.ir.connectivity import Skip
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
-from nmc.ir.layers import Add, Input, Layer, LayerGraph, Linear, Relu, Reshape, Softmax, Transpose
+from nmc.ir.layers import (
+    Add,
+    ArgMax,
+    Head,
+    Input,
+    Layer,
+    LayerGraph,
+    Linear,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Transpose,
+)
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt, without_tensor
 
@@ -20,7 +33,7 @@ class Canonicalise:
 
     The canonical form, which the convert stage reads:
 
-    * Layers are `Input`, `Linear`, `Add`, `Relu`, and `Softmax` as the output only.
+    * Layers are `Input`, `Linear`, `Add`, `Relu`, and a `Head` as the output only.
     * At most one `Transpose` or `Reshape`, directly behind the input and its only reader:
       a layout (e.g. NHWC) that the host changes while it encodes. Below, "the input" is
       its value then.
@@ -28,7 +41,7 @@ class Canonicalise:
       `Skip`) reads a value of its own ``in_shape``.
     * An `Add` reads `Linear`, `Relu` or the input, two or more, none twice.
     * A `Relu` reads a `Linear` or an `Add`. The output is a `Linear`, `Add` or `Relu`,
-      perhaps under a `Softmax`.
+      perhaps under a `Head`.
     * ``origin.output`` names the ONNX tensor with the layer's value (a reshaped tensor has
       the same C order); it is empty where the ONNX file has no such tensor.
     """
@@ -47,7 +60,7 @@ class Canonicalise:
         """
         graph = _with_linear_before_relu(as_graph(program))
         last = graph.by_name[graph.output]
-        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Softmax) else last
+        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
         if isinstance(tail.op, Input | Transpose | Reshape):
             raise NmcError.single(
                 "graph-empty",
@@ -97,7 +110,7 @@ def faults(graph: LayerGraph) -> list[tuple[Layer, str]]:
                 fine = fine and len(set(layer.inputs)) == len(sources) >= 2
             case Relu():
                 fine = isinstance(ops[0], Linear | Add)
-            case Softmax():
+            case Softmax() | Sigmoid() | ArgMax():
                 fine = layer.name == graph.output and isinstance(ops[0], Linear | Add | Relu)
             case _:
                 fine = False

@@ -6,6 +6,7 @@ import numpy as np
 
 from nmc.ir.layers import (
     Add,
+    ArgMax,
     AveragePool,
     BatchNorm,
     Clip,
@@ -21,6 +22,7 @@ from nmc.ir.layers import (
     Pad,
     Relu,
     Reshape,
+    Sigmoid,
     Slice,
     Softmax,
     Transpose,
@@ -39,7 +41,7 @@ def never_negative(graph: LayerGraph) -> frozenset[str]:
 def _stays(layer: Layer, sources: list[bool]) -> bool:
     """Whether a layer's values are never negative; ``sources`` says it of what it reads."""
     match layer.op:
-        case Relu() | Softmax():
+        case Relu() | Softmax() | Sigmoid() | ArgMax():
             return True
         case Clip(low, high):
             return (high is None or high >= 0) and (sources[0] or (low is not None and low >= 0))

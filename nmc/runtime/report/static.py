@@ -184,7 +184,7 @@ def _notes(routed: Routed, population: Population, target: Target) -> list[str]:
     elif population.name == routed.network.input.population:
         notes.append("input, driven by its bias")
     if population.name == routed.network.output.population:
-        notes.append("read-out" + (", softmax on the host" if routed.network.output.softmax else ""))
+        notes.append("read-out" + (f", {head} on the host" if (head := routed.network.output.head) else ""))
     if isinstance(neuron, LIF) and str(neuron.reset) in target.neurons.microcode:
         notes.append("neuron microcode on hardware")
     return notes

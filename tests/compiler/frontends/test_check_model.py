@@ -39,7 +39,7 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("LpPool", ["x"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["p", "w"], ["c"], name="wrong channels"),
-        helper.make_node("Sigmoid", ["c"], ["s"], name="act"),
+        helper.make_node("Tanh", ["c"], ["s"], name="act"),
         helper.make_node("Conv", ["s", "nan"], ["d"], name="not finite", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         helper.make_node("Transpose", ["d"], ["t"], name="moves the batch"),
         helper.make_node("LSTM", ["t", "a", "b"], ["y"], name="recurrent", hidden_size=2),
@@ -56,7 +56,7 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
         ("operator-unsupported", "recurrent"),
     }
     assert all(d.help for d in check.diagnostics if d.slug == "operator-unsupported")
-    assert {use.op for use in check.operators if use.status == "refused"} == {"LpPool", "Sigmoid", "LSTM"}
+    assert {use.op for use in check.operators if use.status == "refused"} == {"LpPool", "Tanh", "LSTM"}
 
 
 def test_problems_behind_a_refused_operator_are_found(tmp_path: Path) -> None:
@@ -99,7 +99,6 @@ REFUSED = [
         [3, 8, 8],
         "without dilation",
     ),
-    ([helper.make_node("Sigmoid", ["x"], ["y"])], {}, [4], "Relu"),
     ([helper.make_node("Elu", ["x"], ["y"])], {}, [4], "Relu"),
     ([helper.make_node("PRelu", ["x", "w"], ["y"])], {"w": floats(2, 3)}, [2, 3], "each channel"),
     ([helper.make_node("Mul", ["x", "x"], ["y"])], {}, [4], "gating"),
@@ -113,6 +112,9 @@ REFUSED = [
     ([helper.make_node("Concat", ["x", "x"], ["y"], axis=0)], {}, [3, 4], "axis 0"),
     ([helper.make_node("Pad", ["x", "p"], ["y"], mode="reflect")], {"p": np.array([0, 1, 0, 1])}, [4], "zeros"),
     ([helper.make_node("Softmax", ["x"], ["y"], axis=1)], {}, [3, 4], "flatten"),
+    ([helper.make_node("ArgMax", ["x"], ["y"], axis=1)], {}, [3, 4], "flatten"),
+    ([helper.make_node("ArgMax", ["x"], ["y"], axis=1, select_last_index=1)], {}, [3], "first"),
+    ([helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])], {}, [3, 4], "with Relu"),
     (
         [helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])],
         {},
@@ -169,6 +171,27 @@ def test_contradictions(tmp_path: Path, nodes, stored, shape) -> None:  # type: 
     assert problem.origin is not None and problem.origin.node == f"{nodes[0].op_type}_0"
 
 
+def test_hidden_heads_are_named_beside_other_problems(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["a"], name="gate"),
+        helper.make_node("Identity", ["a"], ["b"]),
+        helper.make_node("Tanh", ["b"], ["c"], name="bend"),
+        helper.make_node("Sigmoid", ["c"], ["d"], name="inner"),
+        helper.make_node("Flatten", ["d"], ["y"]),
+    ]
+    check = check_model(saved(model_of(nodes, {}, ["N", 3]), tmp_path))
+    assert {d.origin.node for d in check.diagnostics if d.origin} == {"gate", "bend", "inner"}
+
+
+def test_an_argmax_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("ArgMax", ["r"], ["unused"], axis=1),
+        helper.make_node("Gemm", ["r", "w"], ["y"]),
+    ]
+    assert check_model(saved(model_of(nodes, {"w": floats(3, 2)}, ["N", 3]), tmp_path)).supported
+
+
 def test_the_indices_of_maxima_are_refused(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MaxPool", ["x"], ["m", "i"], kernel_shape=[2, 2]),
@@ -208,7 +231,7 @@ def test_the_operator_table_is_made_from_what_decides() -> None:
     table = {row.op: row for row in operator_table()}
     assert table["Conv"].status == "native" and "groups" in table["Conv"].note
     assert table["AveragePool"].status == "rewrite" and "ceil_mode" in table["AveragePool"].note
-    assert table["Softmax"].status == "host"
+    assert table["Softmax"].status == table["Sigmoid"].status == table["ArgMax"].status == "host"
     assert table["LpPool"].status == "refused" and "AveragePool" in table["LpPool"].note
     assert table["Shape"].status == "rewrite" and "constants" in table["Shape"].note
     assert all(row.note for row in table.values()) and len(table) == len(operator_table())

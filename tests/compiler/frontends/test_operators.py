@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from nmc.compiler.frontends.onnx import check_model
-from nmc.ir.layers import AveragePool, BatchNorm, Linear, Softmax
+from nmc.ir.layers import AveragePool, BatchNorm, Linear, Sigmoid, Softmax
 from tests.compiler.frontends.onnx_models import floats, model_of, read_exactly, saved
 
 Attributes = dict[str, object]
@@ -276,6 +276,24 @@ def test_one_spatial_axis(tmp_path: Path, mode: str, group: int) -> None:
     ]
     stored = {"w": floats(6, 4 // group, 3), "b": floats(6), "v": np.abs(floats(6)), "last": np.array([2])}
     read_exactly(model_of(nodes, stored, ["N", 4, 30]), tmp_path)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_argmax(tmp_path: Path, axis: int, keepdims: int) -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["g"]),
+        helper.make_node("ArgMax", ["g"], ["a"], axis=axis, keepdims=keepdims),
+        helper.make_node("Identity", ["a"], ["y"]),
+    ]
+    source = read_exactly(model_of(nodes, {"w": floats(5, 7)}, ["N", 5]), tmp_path)
+    assert source.graph.by_name[source.graph.output].shape == (1,)
+
+
+def test_sigmoid(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["g"]), helper.make_node("Sigmoid", ["g"], ["y"])]
+    source = read_exactly(model_of(nodes, {"w": 100 * floats(5, 7)}, ["N", 5]), tmp_path)
+    assert isinstance(source.graph.by_name[source.graph.output].op, Sigmoid)
 
 
 def test_padding_of_named_axes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.connectivity import Array, Shape
 from nmc.ir.diagnostic import DiagnosticSink
-from nmc.ir.layers import Identity, Input, Layer, LayerGraph, Op, Softmax
+from nmc.ir.layers import ArgMax, Head, Identity, Input, Layer, LayerGraph, Op, Sigmoid, Softmax
 from nmc.ir.origin import Origin
 
 Importer = Callable[[Node, "GraphBuilder"], None]
@@ -29,12 +29,12 @@ class Patch:
     Attributes:
         inputs: input position -> constant that replaces the tensor there.
         expanded: input position -> constant without batch axis, repeated for each sample.
-        axis: a new value of the attribute ``axis``.
+        attributes: new values of attributes that the node has.
     """
 
     inputs: dict[int, Array] = field(default_factory=dict)
     expanded: dict[int, Array] = field(default_factory=dict)
-    axis: int | None = None
+    attributes: dict[str, int] = field(default_factory=dict)
 
 
 class GraphBuilder:
@@ -50,6 +50,7 @@ class GraphBuilder:
         known: tensors that do not depend on the data.
         patches: by node index.
         folded: indices of the nodes whose results are known.
+        lost: layers that stand for refused nodes.
     """
 
     def __init__(self, model: onnx.ModelProto, batch: int | None, sink: DiagnosticSink) -> None:
@@ -62,6 +63,7 @@ class GraphBuilder:
         self.known: dict[str, Known] = {t.name: known(numpy_helper.to_array(t)) for t in model.graph.initializer}
         self.patches: dict[int, Patch] = {}
         self.folded: set[int] = set()
+        self.lost: set[str] = set()
         self._names = {node.name for node in model.graph.node}
         self._shapes: dict[str, Shape] = {}
         self._used = {name for node in model.graph.node for name in node.input}
@@ -226,40 +228,58 @@ class GraphBuilder:
         for output in node.proto.output:
             if output in inferred and sources:
                 self.values[output] = self._unique(f"{node.name}/refused")
+                self.lost.add(self.values[output])
                 self._append(
                     Layer(self.values[output], Identity(), (self.values[sources[0]],), inferred[output], node.origin)
                 )
 
     def _finish(self) -> LayerGraph | None:
         output = self.model.graph.output[0].name
+        end = self.values.get(output)
+        graph = LayerGraph(escaped(self.model.graph.name) or "model", tuple(self.layers), end or self.layers[-1].name)
+        check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
-        if output not in self.values:
+        if end is None:
             self.sink.error(
                 "model-ends",
                 f"the output '{escaped(output)}' does not depend on the input",
                 help="compile a network whose output is computed from its input",
             )
             return None
-        graph = LayerGraph(escaped(self.model.graph.name) or "model", tuple(self.layers), self.values[output])
-        check_tail(graph, self.sink)
-        return None if self.sink.errors else graph
+        return graph
 
 
-def check_tail(graph: LayerGraph, sink: DiagnosticSink) -> None:
-    """A softmax is the last thing that a network computes."""
+_HIDDEN_HEADS: Mapping[type, str] = {
+    Softmax: "remove the attention or gating block, or end the model before it",
+    Sigmoid: "train with Relu instead, or end the model before it",
+    ArgMax: "end the model with it or before it",
+}
+"""Ways out where a head is not at the end."""
+
+
+def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None:
+    """A head (softmax, sigmoid, argmax) is the last thing that a network computes.
+
+    Args:
+        graph: perhaps with layers that stand for refused nodes.
+        lost: the names of those.
+        sink: an error for each head that something reads.
+    """
+    passed_on = {layer.name for layer in graph.layers if isinstance(layer.op, Identity)} - lost
     for layer in graph.layers:
-        if not isinstance(layer.op, Softmax):
+        if not isinstance(layer.op, Head):
             continue
         end = layer
-        while end.name != graph.output and [type(graph.by_name[n].op) for n in graph.users[end.name]] == [Identity]:
+        while end.name != graph.output and len(graph.users[end.name]) == 1 and graph.users[end.name][0] in passed_on:
             end = graph.by_name[graph.users[end.name][0]]
-        if end.name != graph.output or graph.users[end.name]:
+        if graph.users[end.name]:
             sink.error(
                 "operator-unsupported",
-                "a softmax is supported at the end of a network only, where the host computes it",
+                f"a {type(layer.op).__name__.lower()} is supported at the end of a network only, "
+                "where the host computes it",
                 origin=layer.origin,
-                help="remove the attention or gating block, or end the model before it",
+                help=_HIDDEN_HEADS[type(layer.op)],
             )
 
 

@@ -10,7 +10,7 @@ from nmc.compiler.frontends.onnx.fold import BATCHES
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, sparse_from_synapses
-from nmc.ir.layers import Concat, Constant, Identity, Linear, Pad, Reshape, Slice, Softmax, Transpose
+from nmc.ir.layers import Concat, Constant, Identity, Linear, Pad, Reshape, Slice, Transpose
 
 _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
 
@@ -28,26 +28,13 @@ def import_dropout(node: Node, graph: GraphBuilder) -> None:
     import_identity(node, graph)
 
 
-def import_softmax(node: Node, graph: GraphBuilder) -> None:
-    """At the end of the network only, over the last axis: the host computes it."""
-    shape = graph.activation(node, 0)
-    axis = node.integer("axis", -1)
-    if axis not in (-1, len(shape)):
-        raise Refusal(
-            "operator-unsupported",
-            f"a softmax over axis {axis} of {len(shape) + 1}, only the last is supported",
-            "flatten the logits first",
-        )
-    graph.add(node, Softmax(len(shape) - 1), (node.input(0),), shape)
-
-
 def import_flatten(node: Node, graph: GraphBuilder) -> None:
     """Everything behind the batch into one axis."""
     shape = graph.activation(node, 0)
     axis = node.integer("axis", 1)
     axis += len(shape) + 1 if axis < 0 else 0
     if axis == 0 and graph.batch == 1:
-        graph.patch(node).axis = 1
+        graph.patch(node).attributes["axis"] = 1
     elif not 1 <= axis <= len(shape) or math.prod(shape[: axis - 1]) != 1:
         raise Refusal("operator-unsupported", f"it flattens from axis {axis} and moves the batch", _KEEP_BATCH)
     graph.add(node, Reshape(), (node.input(0),), (math.prod(shape),))

@@ -27,7 +27,7 @@ from nmc.compiler.frontends.onnx.structure import (
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
-from nmc.ir.layers import LayerGraph
+from nmc.ir.layers import ArgMax, Identity, LayerGraph
 from nmc.ir.origin import Origin
 
 
@@ -154,13 +154,17 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         **{name: value.value for name, value in builder.known.items() if name in needed},
         **{name: value for name, value in stored.items() if name in needed},
     }
-    shape = graph.by_name[graph.output].shape
+    end = graph.by_name[graph.output]
+    made = end
+    while isinstance(made.op, Identity):
+        made = graph.by_name[made.inputs[0]]
+    kind = onnx.TensorProto.INT64 if isinstance(made.op, ArgMax) else onnx.TensorProto.FLOAT
     runnable = helper.make_model(
         helper.make_graph(
             kept,
             graph.name,
             [model.graph.input[0]],
-            [helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, [BATCH, *shape])],
+            [helper.make_tensor_value_info(output.name, kind, [BATCH, *end.shape])],
             [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
         ),
         opset_imports=[o for o in model.opset_import if o.domain in ("", "ai.onnx")],
@@ -195,10 +199,9 @@ def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names
             helper.make_node("Expand", [sample, dims], [each], name=each),
         ]
         node.input[position] = each
-    if patch.axis is not None:
-        for attribute in node.attribute:
-            if attribute.name == "axis":
-                attribute.i = patch.axis
+    for attribute in node.attribute:
+        if attribute.name in patch.attributes:
+            attribute.i = patch.attributes[attribute.name]
     return [*before, node]
 
 

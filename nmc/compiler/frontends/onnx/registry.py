@@ -19,6 +19,7 @@ from nmc.compiler.frontends.onnx.operators_activation import (
     import_prelu,
     import_relu,
 )
+from nmc.compiler.frontends.onnx.operators_head import import_argmax, import_sigmoid, import_softmax
 from nmc.compiler.frontends.onnx.operators_linear import (
     import_add,
     import_batch_normalization,
@@ -46,7 +47,6 @@ from nmc.compiler.frontends.onnx.operators_shape import (
     import_pad,
     import_reshape,
     import_slice,
-    import_softmax,
     import_split,
     import_squeeze,
     import_transpose,
@@ -98,7 +98,11 @@ REWRITE: Mapping[str, Importer] = {
 }
 """Operators that the simplify stage expresses by the native ones."""
 
-HOST: Mapping[str, Importer] = {"Softmax": import_softmax}
+HOST: Mapping[str, Importer] = {
+    "Softmax": import_softmax,
+    "Sigmoid": import_sigmoid,
+    "ArgMax": import_argmax,
+}
 """Operators that the host computes behind the network."""
 
 _POOL = "train with AveragePool or with a strided convolution instead"
@@ -109,9 +113,9 @@ _SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
 
 _WAYS_OUT: Mapping[str, str] = {
     "LpPool": _POOL,
-    "Elu Selu Celu Gelu Sigmoid Tanh HardSwish Mish Softplus Swish Erf": _RELU,
+    "Elu Selu Celu Gelu Tanh HardSwish Mish Softplus Swish Erf": _RELU,
     "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger": _FLOAT,
-    "LogSoftmax ArgMax TopK": _LOGITS,
+    "LogSoftmax TopK": _LOGITS,
     "LSTM GRU RNN Attention Loop If Scan": _SEQUENCE,
     "LRN LayerNormalization InstanceNormalization GroupNormalization": "train with BatchNormalization instead",
     "ConvTranspose Resize Upsample DepthToSpace": "end the model before the up-sampling",
