@@ -11,6 +11,7 @@ from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.greedy import greedy_cores
+from nmc.passes.partition.kernighan_lin import PartitionKernighanLin, swapped_cores
 from nmc.passes.partition.rates import measured_rates
 from nmc.passes.partition.tiles import tile_cores
 from nmc.passes.partition.traffic import packets_per_step
@@ -18,7 +19,9 @@ from nmc.passes.partition.traffic import packets_per_step
 
 @dataclass(frozen=True)
 class PartitionAuto:
-    """Partition by tiles and by greedy growth; keep the one that fits the chips, then sends fewer packets.
+    """Partition by tiles, by greedy growth and by Kernighan-Lin.
+
+    The result that fits the chips is kept, then the one that sends fewer packets.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
@@ -41,7 +44,9 @@ class PartitionAuto:
             raise TypeError(f"{self.name} needs a Network")
         model = DemandModel.of(program, context.target, measured_rates(program, context))
         available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
-        results = [assemble(model, tile_cores(model)), assemble(model, greedy_cores(model))]
+        swapper = PartitionKernighanLin()
+        swapped = swapped_cores(model, context.generator(swapper.name), swapper.rounds, swapper.passes)
+        results = [assemble(model, cores) for cores in (tile_cores(model), greedy_cores(model), swapped)]
 
         def rank(partitioned: Partitioned) -> tuple[int, float, int]:
             over = max(partitioned.cores_used - available, 0)

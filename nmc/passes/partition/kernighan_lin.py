@@ -12,7 +12,7 @@ from nmc.ir.mapping import Partitioned
 from nmc.ir.network import Network
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble
-from nmc.passes.partition.demand import DemandModel
+from nmc.passes.partition.demand import Core, DemandModel
 from nmc.passes.partition.greedy import join_small
 from nmc.passes.partition.hypergraph import Hypergraph, hypergraph_of, sequential
 from nmc.passes.partition.rates import measured_rates
@@ -49,9 +49,18 @@ class PartitionKernighanLin:
         if not isinstance(program, Network):
             raise TypeError(f"{self.name} needs a Network")
         model = DemandModel.of(program, context.target, measured_rates(program, context))
-        graph = hypergraph_of(model)
-        parts = refined(graph, sequential(graph), context.generator(self.name), self.rounds, self.passes)
-        return assemble(model, join_small(model, legal_cores(model, graph.nodes, parts)))
+        return assemble(model, swapped_cores(model, context.generator(self.name), self.rounds, self.passes))
+
+
+def swapped_cores(model: DemandModel, generator: np.random.Generator, rounds: int, passes: int) -> list[Core]:
+    """Legal cores after Kernighan-Lin.
+
+    Raises:
+        NmcError: see `PartitionKernighanLin.run`.
+    """
+    graph = hypergraph_of(model)
+    parts = refined(graph, sequential(graph), generator, rounds, passes)
+    return join_small(model, legal_cores(model, graph.nodes, parts))
 
 
 def refined(

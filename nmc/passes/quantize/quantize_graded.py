@@ -146,12 +146,12 @@ class _Fit:
                 exact = np.floor(np.log2(room) + 1e-9)
                 own = np.clip(exact, self.shift_min, self.shift_max).astype(np.int64)
             weight = self.grid.round(connectivity.weight * by_output(connectivity, np.exp2(own) / scale))
-            bias = None
+            # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
+            half = (np.exp2(own - 1) * (own > 0)).astype(np.int64)
+            bias: Array | None = half if half.any() else None
             if projection is main[0]:
-                # Half a message rounds the floor of this sum; another half for each shifted skip.
-                halves = (np.exp2(own - 1) * (own > 0) * (1 + len(skips) + len(main) - 1)).astype(np.int64)
-                bias = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
-                bias = bias + (per_channel(halves, population.shape) if bias.ndim > 1 else halves)
+                drive = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
+                bias = drive + (per_channel(half, population.shape) if drive.ndim > 1 else half)
             stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
         return stored, scale
 
