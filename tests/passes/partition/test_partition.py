@@ -167,9 +167,12 @@ def test_rates_of_a_real_run():
 def test_auto_keeps_what_fits_then_what_sends_less():
     network = resnet20()
     target = loihi("loihi1")
-    both = [partition(network, target, name) for name in ("tiles", "greedy")]
-    best = min(both, key=packets_per_step)
-    found = partition(network, target, "auto")
+    each = [partition(network, target, name) for name in ("tiles", "greedy", "kernighan-lin")]
+    fewest = min(found.cores_used for found in each)
+    assert partition(network, target, "auto").cores_used == fewest > target.grid.cores_per_chip
+    roomy = replace(target, grid=replace(target.grid, chips=2, chips_max=2))
+    best = min(each, key=packets_per_step)
+    found = partition(network, roomy, "auto")
     assert packets_per_step(found) == packets_per_step(best)
     assert found.clusters == best.clusters
 
