@@ -11,7 +11,7 @@ import numpy as np
 
 from nmc import __version__
 from nmc.backends.api import Backend, Options, Payload
-from nmc.compiler.calibration import SAMPLES_MAX, CalibrationOracle
+from nmc.compiler.calibration import CalibrationOracle
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.plugins import find_target
@@ -207,14 +207,13 @@ def _run_pipeline(
     model: SourceModel,
     backend: Backend,
     target: Target,
-    inputs: Array,
+    oracle: CalibrationOracle,
     request: CompileRequest,
     clock: _Clock,
     sink: DiagnosticSink,
     progress: Progress,
 ) -> tuple[Program, _Levels, str]:
     """All passes; the program, the levels on the way, and the pipeline's text."""
-    oracle = CalibrationOracle(model.graph, inputs, from_data=request.calib is not None)
     context = Context(target, sink, oracle, request.seed, progress)
     pipeline = backend.pipeline(target, request.options)
     levels = _Levels(graph=model.graph)
@@ -227,7 +226,7 @@ def _manifest(
     target: Target,
     routed: Routed,
     data: Data | None,
-    inputs: Array,
+    samples: int,
     request: CompileRequest,
     pipeline: str,
     microcode: tuple[str, ...],
@@ -255,7 +254,7 @@ def _manifest(
         "seed": request.seed,
         "calibration": {
             "kind": "data" if data is not None else "random",
-            "samples": min(len(inputs), SAMPLES_MAX),
+            "samples": samples,
             "hash": data.hash if data is not None else "",
             "assured": data is not None and data.kind != "random",
         },
@@ -326,7 +325,8 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     clock.stage("import")
     if request.save_temps is not None:
         request.save_temps.mkdir(parents=True, exist_ok=True)
-    program, levels, text = _run_pipeline(source, backend, target, inputs, request, clock, sink, progress)
+    oracle = CalibrationOracle(source.graph, inputs, from_data=request.calib is not None)
+    program, levels, text = _run_pipeline(source, backend, target, oracle, request, clock, sink, progress)
     if not isinstance(program, Routed) or levels.graph is None or levels.spiking is None:
         return Compiled(None, program, tuple(clock.seconds.items()), tuple(sink.items))
     prove_simplified(source.graph, levels.graph, inputs)
@@ -337,7 +337,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     payload: Payload = backend.emit(program, target, request.options)
     clock.stage("emit")
     microcode = _microcode(target, program.network)
-    manifest = _manifest(source, target, program, data, inputs, request, text, microcode)
+    manifest = _manifest(source, target, program, data, len(oracle.inputs), request, text, microcode)
     report = compile_report(source.graph, program, target, events, tuple(sink.items))
     grid = replace(target.grid, chips=request.options.chips or target.grid.chips)
     artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload, grid)
