@@ -151,6 +151,18 @@ def test_check_that_does_not_fit(nmc: Invoke, model: Path) -> None:
     assert any(d["origin"] and d["origin"]["node"] == "relu2" for d in done.document["diagnostics"])
 
 
+def test_check_counts_the_cores_of_the_chip(nmc: Invoke, model: Path) -> None:
+    keys = {"tiles_x": 1, "tiles_y": 1, "cores_per_tile": 2}
+    Path("tiny.toml").write_text(
+        '[target]\nname = "tiny"\nfamily = "loihi"\nextends = "loihi1"\n[grid]\n'
+        + "".join(f"{key} = {value}\n" for key, value in keys.items())
+        + "[sources]\n"
+        + "".join(f'"grid.{key}" = "assumed: a test"\n' for key in keys)
+    )
+    done = nmc("check", model, "--target", "tiny.toml", "--json")
+    assert (done.code, done.slugs[0]) == (4, "too-many-cores")
+
+
 def test_eval(nmc: Invoke, compiled: Path, digits: Path) -> None:
     document = nmc("eval", compiled, "--data", digits, "--samples", "100", "--gate", "5", "--json").document
     assert document["samples"] == 100

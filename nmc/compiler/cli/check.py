@@ -13,6 +13,9 @@ from nmc.compiler.cli.rendering import printable, table
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
+CHECK_TIMESTEPS = 8
+"""Cores do not depend on the number of steps; few are quick."""
+
 
 def command(
     context: typer.Context,
@@ -59,21 +62,33 @@ def command(
 
 
 def _fits(session: Session, model: Path, target: str) -> None:
-    """Cut the network into cores with ranges from one seeded input.
+    """Cut the network into cores and count them, with ranges from one seeded input.
 
-    Ranges move thresholds, so that real calibration data may need a core more or less.
+    Ranges move thresholds, so that real calibration data may need a core more or less. The
+    quickest partitioner answers first; only where it finds no room do the others search.
 
     Raises:
         NmcError: it does not fit (exit 4), or the target cannot do it (exit 3).
     """
+    from nmc.backends.api import Options
     from nmc.compiler.driver import CompileRequest, compile_file
     from nmc.ir.mapping import Partitioned
 
-    with ProgressBar(session) as progress:
-        compiled = compile_file(model, CompileRequest(target, calib="random:1", stop_after="partition"), progress)
-    if not isinstance(compiled.program, Partitioned):
-        raise TypeError(f"the partition stage made a {type(compiled.program).__name__}")
-    program = compiled.program
+    def mapped(partitioner: str) -> Partitioned:
+        options = Options(timesteps=CHECK_TIMESTEPS, partitioner=partitioner, placer="row-major")
+        request = CompileRequest(target, options, calib="random:1", stop_after="place")
+        with ProgressBar(session) as progress:
+            program = compile_file(model, request, progress).program
+        if not isinstance(program, Partitioned):
+            raise TypeError(f"the place stage made a {type(program).__name__}")
+        return program
+
+    try:
+        program = mapped("tiles")
+    except NmcError as error:
+        if error.exit_code is not ExitCode.DOES_NOT_FIT:
+            raise
+        program = mapped("auto")
     neurons = sum(cluster.neurons for cluster in program.clusters if cluster.id >= 0)
     session.result({"target": target, "cores_used": program.cores_used, "neurons": neurons})
     session.write(
