@@ -95,7 +95,6 @@ class WeightLimits:
             (the negated shift); None: not limited.
         delay_max: longest synaptic delay in steps.
         shared: a convolution kernel is stored once per core, not once per synapse.
-        axon_bits, run_bits: synapse memory per input axon and per stored run header.
     """
 
     bits: int
