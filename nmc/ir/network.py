@@ -109,7 +109,7 @@ class Network:
     """The spiking network.
 
     Attributes:
-        populations: in topological order of their projections.
+        populations: in topological order of their projections, recurrent ones left out.
         scales: real value of one unit of each population's message, per channel (decode):
             rate codes stand for ``scale * spikes / timesteps``, graded for ``scale * message``.
     """
@@ -136,6 +136,16 @@ class Network:
     def outgoing(self) -> Mapping[str, tuple[Projection, ...]]:
         """Projections by source, in order."""
         return {p.name: tuple(q for q in self.projections if q.source == p.name) for p in self.populations}
+
+    @cached_property
+    def recurrent(self) -> frozenset[str]:
+        """Projections that lead back: to their own or to an earlier population."""
+        order = {p.name: number for number, p in enumerate(self.populations)}
+        return frozenset(
+            q.name
+            for q in self.projections
+            if q.source in order and q.target in order and order[q.source] >= order[q.target]
+        )
 
     @property
     def pipeline_steps(self) -> int:

@@ -17,12 +17,18 @@ from nmc.ir.neurons import (
     IF,
     LIF,
     STATE_LIMIT,
+    Binary,
+    Burst,
+    Fire,
     Graded,
     GradedReLU,
     IdealIntegrator,
     Integrator,
     Reset,
+    SigmaDelta,
+    Signed,
     Source,
+    has_potential,
 )
 
 
@@ -86,87 +92,117 @@ def _truncating_decay(x: Array, k: int) -> Array:
 
 
 class _State:
-    """u and v of one population, and its step."""
+    """The state of one population, and its step."""
 
     def __init__(self, population: Population) -> None:
         self.population = population
         neuron, shape = population.neuron, population.shape
         self.u: Array = np.zeros(shape, dtype=np.int64)
         self.v: Array = np.zeros(shape)
-        if isinstance(neuron, LIF | IF | Integrator):
+        if isinstance(neuron, LIF | IF | Integrator | SigmaDelta):
             self.v = np.broadcast_to(neuron.v0, shape).copy()
+        self.sent: Array = np.zeros(shape, dtype=np.int64)  # the messages of the window, added up
+        self.rest: Array = np.zeros(shape, dtype=np.int64)  # steps for which a neuron stays refractory
 
     def step(self, total: Array, bias_input: Array | None) -> Array:
         neuron = self.population.neuron
+        message: Array = np.zeros(total.shape, dtype=np.int64)
         match neuron:
             case LIF():
-                bias = neuron.bias if bias_input is None else np.left_shift(bias_input, neuron.bias_exp)
-                self.u = _truncating_decay(self.u, neuron.du + 1) + (total << 6)
-                self.u = np.where(self.u > STATE_LIMIT, self.u - 2 * STATE_LIMIT, self.u)
-                self.u = np.where(self.u <= -STATE_LIMIT, self.u + 2 * STATE_LIMIT, self.u)
-                v = _truncating_decay(self.v, neuron.dv) + self.u + bias
-                v = np.clip(v, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
-                threshold = np.broadcast_to(neuron.threshold << 6, v.shape)
-                return self._fire(v, v > threshold, threshold, neuron.reset)
+                message = self._lif(neuron, total, bias_input)
             case IF():
-                v = self.v + total + (neuron.bias if bias_input is None else bias_input)
-                threshold = np.broadcast_to(neuron.threshold, v.shape)
-                return self._fire(v, v >= threshold, threshold, neuron.reset)
+                self.v = self.v + total + (neuron.bias if bias_input is None else bias_input)
+                threshold = np.broadcast_to(neuron.threshold, self.v.shape)
+                message = self._fired(neuron.fire, threshold, unit=1, strict=0)
+                self._reset(message, threshold, neuron.reset)
             case Integrator():
                 v = self.v + (total << 6) + neuron.bias
                 self.v = np.clip(v, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
-                return np.zeros(v.shape, dtype=np.int64)
             case IdealIntegrator():
                 self.v = self.v + total + neuron.bias
-                return np.zeros(self.v.shape, dtype=np.int64)
             case GradedReLU():
-                return np.maximum(total, 0)
+                message = np.maximum(total, 0)
             case Graded():
-                return total
+                message = total
+            case SigmaDelta():
+                self.v = self.v + total
+                activation = np.right_shift(self.v, neuron.shift)
+                change = (np.maximum(activation, 0) if neuron.rectify else activation) - self.sent
+                message = np.where(np.abs(change) >= neuron.threshold, change, 0)
             case Source():
                 raise TypeError("a source has no step")
+        self.sent = self.sent + message
+        return message
 
-    def _fire(self, v: Array, spikes: Array, threshold: Array, reset: Reset) -> Array:
-        after = v - threshold if reset is Reset.SUBTRACT else np.zeros_like(v)
-        self.v = np.where(spikes, after, v)
-        return spikes.astype(np.int64)
+    def _lif(self, neuron: LIF, total: Array, bias_input: Array | None) -> Array:
+        bias = neuron.bias if bias_input is None else np.left_shift(bias_input, neuron.bias_exp)
+        self.u = _truncating_decay(self.u, neuron.du + 1) + (total << 6)
+        self.u = np.where(self.u > STATE_LIMIT, self.u - 2 * STATE_LIMIT, self.u)
+        self.u = np.where(self.u <= -STATE_LIMIT, self.u + 2 * STATE_LIMIT, self.u)
+        v = _truncating_decay(self.v, neuron.dv) + self.u + bias
+        awake = self.rest == 0
+        self.v = np.where(awake, np.clip(v, -(STATE_LIMIT - 1), STATE_LIMIT - 1), self.v)
+        threshold = np.broadcast_to(neuron.threshold << 6, v.shape)
+        message = np.where(awake, self._fired(neuron.fire, threshold, unit=64, strict=1), 0)
+        self._reset(message, threshold, neuron.reset)
+        self.rest = np.where(message != 0, neuron.refractory, np.maximum(self.rest - 1, 0))
+        return message
+
+    def _fired(self, fire: Fire, threshold: Array, *, unit: int, strict: int) -> Array:
+        """The message of the potentials; ``unit`` is that of ``lower`` in units of v.
+
+        Where the compare is strict, a potential of exactly n thresholds is above n - 1 of them.
+        """
+        beyond: Array = (self.v - strict >= threshold).astype(np.int64)
+        match fire:
+            case Binary():
+                return beyond
+            case Burst(levels):
+                return np.asarray(np.clip((self.v - strict) // threshold, 0, levels).astype(np.int64))
+            case Signed(lower, guarded):
+                back = self.v < -(lower * unit)
+                return beyond - (back & (self.sent > 0) if guarded else back)
+
+    def _reset(self, message: Array, threshold: Array, reset: Reset) -> None:
+        after = self.v - message * threshold if reset is Reset.SUBTRACT else np.zeros_like(self.v)
+        self.v = np.where(message != 0, after, self.v)
 
 
 def run(network: Network, sample: Array) -> ReferenceTrace:
-    """Execute one sample.
+    """Execute one sample, all populations step by step.
 
     Args:
         network: aligned; integer or real.
         sample: (*input population shape) integer input, as `encode` makes it.
     """
     spec, steps = network.input, network.timesteps
-    messages: dict[str, Array] = {}
-    potentials: dict[str, Array] = {}
-    readout = sample
-    for population in network.populations:
-        if isinstance(population.neuron, Source):
-            messages[population.name] = np.broadcast_to(sample, (steps, *population.shape)).copy()
-            continue
-        state = _State(population)
-        is_input = population.name == spec.population
-        sent, held = [], []
-        for step in range(population.start, population.start + steps):
+    states = {p.name: _State(p) for p in network.populations if not isinstance(p.neuron, Source)}
+    sent: dict[str, list[Array]] = {p.name: [] for p in network.populations}
+    held: dict[str, list[Array]] = {p.name: [] for p in network.populations}
+    for step in range(network.timesteps_total):
+        for population in network.populations:
+            name = population.name
+            if not population.start <= step < population.start + steps:
+                continue
+            if isinstance(population.neuron, Source):
+                idle = population.neuron.once and step > population.start
+                sent[name].append(np.zeros_like(sample) if idle else sample)
+                continue
+            state = states[name]
             total: Array = np.zeros(population.shape, dtype=np.int64)
-            for projection in network.incoming[population.name]:
+            for projection in network.incoming[name]:
                 # Step of the source's window in which the message that arrives now was sent.
                 sent_at = step - projection.delay - network.by_name[projection.source].start
                 if 0 <= sent_at < steps:
-                    total = total + projected(projection, messages[projection.source][sent_at]).reshape(
-                        population.shape
-                    )
-            sent.append(state.step(total, sample if is_input else None))
-            held.append(state.v)
-        messages[population.name] = np.stack(sent)
-        if isinstance(population.neuron, LIF | IF | Integrator | IdealIntegrator):
-            potentials[population.name] = np.stack(held)
-        if population.name == network.output.population:
-            readout = sent[-1] if isinstance(population.neuron, Graded | GradedReLU) else held[-1]
-    return ReferenceTrace(messages, potentials, readout)
+                    arrived = projected(projection, sent[projection.source][sent_at])
+                    total = total + arrived.reshape(population.shape)
+            sent[name].append(state.step(total, sample if name == spec.population else None))
+            held[name].append(state.v)
+    messages = {name: np.stack(parts) for name, parts in sent.items()}
+    stateful = [p.name for p in network.populations if has_potential(p.neuron)]
+    potentials = {name: np.stack(held[name]) for name in stateful}
+    last = potentials if network.output.population in potentials else messages
+    return ReferenceTrace(messages, potentials, last[network.output.population][-1])
 
 
 def decode(network: Network, readout: Array) -> Array:

@@ -50,6 +50,7 @@ _CLASSES: Mapping[str, type] = {
         network.InputSpec,
         network.OutputSpec,
         *get_args(neurons.Neuron),
+        *get_args(neurons.Fire),
         *_CONNECTIVITY,
         Origin,
     )

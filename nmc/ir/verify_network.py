@@ -9,7 +9,19 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.network import HEADS, Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, NO_MEMORY, IdealIntegrator, Integrator, Source
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    NO_MEMORY,
+    Burst,
+    Fire,
+    IdealIntegrator,
+    Integrator,
+    SigmaDelta,
+    Signed,
+    Source,
+    has_potential,
+)
 from nmc.ir.verify_connectivity import (
     Finding,
     array_problems,
@@ -60,14 +72,21 @@ def _parameters(population: Population) -> dict[str, Array]:
     """The parameter arrays of a population's neurons, by name."""
     match population.neuron:
         case LIF() as lif:
-            return {"threshold": lif.threshold, "bias_mant": lif.bias_mant, "bias_exp": lif.bias_exp, "v0": lif.v0}
+            lif_parameters = {"threshold": lif.threshold, "bias_mant": lif.bias_mant, "bias_exp": lif.bias_exp}
+            return lif_parameters | {"v0": lif.v0} | _fire_parameters(lif.fire)
         case IF() as ideal:
-            return {"threshold": ideal.threshold, "bias": ideal.bias, "v0": ideal.v0}
+            return {"threshold": ideal.threshold, "bias": ideal.bias, "v0": ideal.v0} | _fire_parameters(ideal.fire)
+        case SigmaDelta() as delta:
+            return {"threshold": delta.threshold, "v0": delta.v0, "shift": delta.shift}
         case Integrator() as readout:
             return {"bias_mant": readout.bias_mant, "bias_exp": readout.bias_exp, "v0": readout.v0}
         case IdealIntegrator() as readout:
             return {"bias": readout.bias}
     return {}
+
+
+def _fire_parameters(fire: Fire) -> dict[str, Array]:
+    return {"lower": fire.lower} if isinstance(fire, Signed) else {}
 
 
 def _population_problems(population: Population, integer: bool) -> Iterator[str]:
@@ -83,7 +102,7 @@ def _population_problems(population: Population, integer: bool) -> Iterator[str]
         yield from found
         if found:
             return
-        if isinstance(neuron, LIF | Integrator) and array.dtype.kind not in "iu":
+        if isinstance(neuron, LIF | Integrator | SigmaDelta) and array.dtype.kind not in "iu":
             yield f"{name} of a {type(neuron).__name__} must be integer, found {array.dtype}"
             return
         if integer and array.dtype.kind == "f" and np.any(array != np.rint(array)):
@@ -92,14 +111,27 @@ def _population_problems(population: Population, integer: bool) -> Iterator[str]
             yield f"{name} reaches {int(np.abs(array).max())}, the limit is 2^31"
     if isinstance(neuron, IdealIntegrator) and integer:
         yield "an IdealIntegrator is left in an integer network"
-    if isinstance(neuron, LIF | IF) and np.any(neuron.threshold <= 0):
+    if isinstance(neuron, LIF | IF | SigmaDelta) and np.any(neuron.threshold <= 0):
         yield f"a threshold is {neuron.threshold.min()}, it must be positive"
+    if isinstance(neuron, LIF | IF):
+        yield from _fire_problems(neuron.fire)
+    if isinstance(neuron, LIF) and neuron.refractory < 0:
+        yield f"a refractory time of {neuron.refractory} steps"
+    if isinstance(neuron, SigmaDelta) and not np.all((neuron.shift >= 0) & (neuron.shift <= SHIFT_LIMIT)):
+        yield f"a shift is outside 0..{SHIFT_LIMIT}"
     if isinstance(neuron, LIF) and not (0 <= neuron.du <= NO_MEMORY and 0 <= neuron.dv <= NO_MEMORY + 1):
         yield f"decays du={neuron.du}, dv={neuron.dv} are outside 0..4095"
     if isinstance(neuron, LIF | Integrator) and (np.any(neuron.bias_exp < 0) or np.any(neuron.bias_exp > SHIFT_LIMIT)):
         yield f"a bias exponent is outside 0..{SHIFT_LIMIT}"
     if isinstance(neuron, Source) and not 1 <= neuron.bits <= 32:
         yield f"messages of {neuron.bits} bits, 1 to 32 are known"
+
+
+def _fire_problems(fire: Fire) -> Iterator[str]:
+    if isinstance(fire, Burst) and not 1 <= fire.levels < WEIGHT_LIMIT:
+        yield f"bursts of {fire.levels} levels, at least 1 is needed"
+    if isinstance(fire, Signed) and np.any(fire.lower < 0):
+        yield f"a lower threshold is {fire.lower.min()}, it stands for its negative and must not be below 0"
 
 
 def _projection_problems(projection: Projection, order: dict[str, Population], integer: bool) -> Iterator[str]:
@@ -137,23 +169,26 @@ def _projection_problems(projection: Projection, order: dict[str, Population], i
 
 
 def _order_problems(network: Network, order: dict[str, Population]) -> Iterator[str]:
-    """Projections lead from earlier to later populations; sources receive nothing."""
-    index = {name: number for number, name in enumerate(order)}
+    """Sources receive nothing; what leads backwards is recurrent and ends in a spiking population."""
     for projection in network.projections:
-        if projection.source not in index or projection.target not in index:
+        if projection.source not in order or projection.target not in order:
             continue
-        if index[projection.source] >= index[projection.target]:
-            yield f"projection '{projection.name}' leads backwards: populations must stand in topological order"
+        if projection.name in network.recurrent and not has_potential(order[projection.target].neuron):
+            yield (
+                f"projection '{projection.name}' leads backwards into '{projection.target}', whose neurons have no "
+                "potential: only those may receive recurrent projections"
+            )
         if isinstance(order[projection.target].neuron, Source):
             yield f"projection '{projection.name}' ends in the source '{projection.target}'"
 
 
 def _window_problems(network: Network, order: dict[str, Population]) -> Iterator[str]:
-    """Once aligned (some window starts after 0), starts and delays agree on every projection."""
+    """Once aligned (some window starts after 0), starts and delays agree on every forward projection."""
     if all(p.start == 0 for p in network.populations):
         return
     for projection in network.projections:
-        if projection.source not in order or projection.target not in order:
+        known = projection.source in order and projection.target in order
+        if not known or projection.name in network.recurrent:
             continue
         source, target = order[projection.source], order[projection.target]
         if target.start != source.start + projection.delay:

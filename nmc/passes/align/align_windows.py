@@ -15,7 +15,8 @@ class AlignWindows:
 
     A population starts one step after its latest source; an edge from an earlier source
     (a residual skip) waits: ``delay = start(target) - start(source)``. Without this,
-    biases act before spikes arrive and skips arrive before their branch.
+    biases act before spikes arrive and skips arrive before their branch. Recurrent
+    projections keep their delay.
     """
 
     name: ClassVar[str] = "align-windows"
@@ -27,9 +28,12 @@ class AlignWindows:
         """The same network with `start` and `delay` set; delays above the target's are errors."""
         start: dict[str, int] = {}
         for population in program.populations:
-            sources = [start[p.source] for p in program.incoming[population.name]]
+            sources = [start[p.source] for p in program.incoming[population.name] if p.name not in program.recurrent]
             start[population.name] = max(sources) + 1 if sources else 0
-        projections = tuple(replace(p, delay=start[p.target] - start[p.source]) for p in program.projections)
+        projections = tuple(
+            p if p.name in program.recurrent else replace(p, delay=start[p.target] - start[p.source])
+            for p in program.projections
+        )
         limit = context.target.weights.delay_max
         for projection in projections:
             if projection.delay > limit:
