@@ -53,6 +53,7 @@ def compile(
     partitioner: str = "auto",
     placer: str = "auto",
     chips: int | None = None,
+    pins: Mapping[str, str] | None = None,
     seed: int = 0,
     settings: Mapping[str, str] | None = None,
     progress: Callable[[str, float], None] = lambda text, fraction: None,
@@ -62,8 +63,7 @@ def compile(
     Args:
         model: ONNX file.
         target: chip, or the path of a target file.
-        calib: samples as the network sees them in training: a data spec, a file, or an array
-            (N, *sample shape). None: seeded inputs, and accuracy is not assured.
+        calib: samples (N, *sample shape), a data spec or a file. None: seeded inputs, accuracy not assured.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
         timesteps: T of a rate code.
         coding: ``rate`` or ``graded``.
@@ -73,6 +73,7 @@ def compile(
         partitioner: as ``--partitioner``.
         placer: as ``--placer``.
         chips: as ``--chips``.
+        pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
         seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
         progress: called with (what is being done, fraction done).
@@ -93,6 +94,7 @@ def compile(
         placer=placer,
         chips=chips,
         settings=settings or {},
+        pins=pins or {},
     )
     samples = str(calib) if isinstance(calib, Path) else calib
     request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed)

@@ -25,7 +25,12 @@ Payload = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of a compile; ``settings`` are ``--set stage.option=value``."""
+    """What the user asked of a compile.
+
+    Attributes:
+        settings: ``--set stage.option=value``.
+        pins: ``--pin``: places by layer, in the words of `nmc.passes.pins`.
+    """
 
     timesteps: int = 32
     coding: str = "rate"
@@ -39,6 +44,7 @@ class Options:
     chips: int | None = None
     strict: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict)
 
 
 class Backend(Protocol):

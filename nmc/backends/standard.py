@@ -17,6 +17,7 @@ from nmc.passes.check import CheckMapping
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.partition import partition_passes
+from nmc.passes.pins import Pins
 from nmc.passes.place import placement_pass
 from nmc.passes.quantize.correct_bias import CorrectBias
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
@@ -65,12 +66,13 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
                 ExitCode.USAGE,
                 help="use --coding rate or --coding graded",
             )
+    pins = Pins.of(options.pins)
     steps = (
         *simplify_passes(),
         *middle,
         *partition_passes(options.partitioner, options.chips),
-        placement_pass(options.placer, options.chips),
+        placement_pass(options.placer, options.chips, pins),
         RouteXY(),
-        CheckMapping(),
+        CheckMapping(pins),
     )
     return Pipeline(apply_settings(steps, options.settings))

@@ -26,6 +26,8 @@ from nmc.ir.neurons import Reset
 from nmc.ir.printer import format_program
 from nmc.ir.verify import verify_program
 from nmc.passes.base import Context, Hooks, Pass, Program
+from nmc.passes.check.pins import pin_diagnostics
+from nmc.passes.pins import Pins
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
 from nmc.runtime.evaluation import Evaluation, evaluate
@@ -249,6 +251,7 @@ def _manifest(
             "effort": options.effort,
             "chips": options.chips,
             "settings": dict(options.settings),
+            "pins": dict(options.pins),
         },
         "preprocessing": preprocessing.to_dict(),
         "seed": request.seed,
@@ -318,6 +321,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
             that does not fit (4), or a failed proof (5, 70).
     """
     clock, sink = _Clock(progress), DiagnosticSink()
+    pins = Pins.of(request.options.pins)
     backend, target = find_target(request.target)
     source = read_model(model)
     data, inputs = _calibration(source, request, sink)
@@ -329,6 +333,9 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     program, levels, text = _run_pipeline(source, backend, target, oracle, request, clock, sink, progress)
     if not isinstance(program, Routed) or levels.graph is None or levels.spiking is None:
         return Compiled(None, program, tuple(clock.seconds.items()), tuple(sink.items))
+    broken = pin_diagnostics(program, pins, target.grid)
+    if broken:  # A backend's own pipeline may not know pins: they are never ignored.
+        raise NmcError(broken, ExitCode.GATE)
     prove_simplified(source.graph, levels.graph, inputs)
     prove_mapping(program, inputs)
     clock.stage("prove")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, IndexArray
+
+Mask = NDArray[np.bool_]
 
 MIN_GAIN = 1e-9
 """A swap must save more than this fraction of the flows that it moves: ends cycles of rounding."""
@@ -20,14 +23,14 @@ def _cost_at(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     site_of: IndexArray,
     x: IndexArray,
     y: IndexArray,
     port: tuple[int, int],
 ) -> float:
     """Hop-weighted packets of one cluster if it sat on ``site`` and ``other`` on ``other_site``."""
-    total: float = pinned[cluster] * (abs(x[site] - port[0]) + abs(y[site] - port[1]))
+    total: float = to_host[cluster] * (abs(x[site] - port[0]) + abs(y[site] - port[1]))
     for k in range(starts[cluster], starts[cluster + 1]):
         partner = partners[k]
         there = other_site if partner == other else site_of[partner]
@@ -43,7 +46,7 @@ def _saved(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     site_of: IndexArray,
     x: IndexArray,
     y: IndexArray,
@@ -54,16 +57,24 @@ def _saved(
     The second number is the cost before and after of all that is moved.
     """
     here = site_of[cluster]
-    now = _cost_at(cluster, here, -1, -1, starts, partners, weights, pinned, site_of, x, y, port)
-    then = _cost_at(cluster, site, other, here, starts, partners, weights, pinned, site_of, x, y, port)
+    now = _cost_at(cluster, here, -1, -1, starts, partners, weights, to_host, site_of, x, y, port)
+    then = _cost_at(cluster, site, other, here, starts, partners, weights, to_host, site_of, x, y, port)
     gain, moves = now - then, now + then
     if other >= 0:
         # The flow between the two is in both sums and does not change.
-        other_now = _cost_at(other, site, -1, -1, starts, partners, weights, pinned, site_of, x, y, port)
-        other_then = _cost_at(other, here, cluster, site, starts, partners, weights, pinned, site_of, x, y, port)
+        other_now = _cost_at(other, site, -1, -1, starts, partners, weights, to_host, site_of, x, y, port)
+        other_then = _cost_at(other, here, cluster, site, starts, partners, weights, to_host, site_of, x, y, port)
         gain += other_now - other_then
         moves += other_now + other_then
     return gain, moves
+
+
+@njit(cache=True)
+def _may_swap(cluster: int, here: int, other: int, site: int, region_of: IndexArray, allowed: Mask) -> bool:
+    """Whether a cluster may go to ``site`` and ``other``, if any (-1), come back for it."""
+    there: bool = allowed[region_of[cluster], site]
+    back: bool = other < 0 or allowed[region_of[other], here]
+    return there and back
 
 
 @njit(cache=True)
@@ -72,10 +83,12 @@ def swap_climb(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     x: IndexArray,
     y: IndexArray,
     port: tuple[int, int],
+    region_of: IndexArray,
+    allowed: Mask,
     order: IndexArray,
     max_sweeps: int,
 ) -> int:
@@ -90,10 +103,12 @@ def swap_climb(
         partners: the clusters that it exchanges packets with, itself left out; each pair stands
             in the rows of both.
         weights: packets per step with that partner, both directions added, float64.
-        pinned: (clusters,) float64 packets per step to and from the host's port.
+        to_host: (clusters,) float64 packets per step to and from the host's port.
         x: (sites,) int64 tile column.
         y: (sites,) int64 tile row.
         port: tile of the host's port.
+        region_of: (clusters,) int64 row of ``allowed`` of each cluster.
+        allowed: (regions, sites) bool: the sites that a region holds; ``site_of`` keeps to it.
         order: (clusters,) int64 permutation.
         max_sweeps: budget.
 
@@ -115,8 +130,10 @@ def swap_climb(
                 if x[site] == x[here] and y[site] == y[here]:
                     continue
                 other = holds[site]
+                if not _may_swap(cluster, here, other, site, region_of, allowed):
+                    continue
                 gain, moves = _saved(
-                    cluster, site, other, starts, partners, weights, pinned, site_of, x, y, port
+                    cluster, site, other, starts, partners, weights, to_host, site_of, x, y, port
                 )  # fmt: skip
                 if gain > MIN_GAIN * moves and gain > best_gain:
                     best_gain = gain
@@ -152,10 +169,12 @@ def anneal(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     x: IndexArray,
     y: IndexArray,
     port: tuple[int, int],
+    region_of: IndexArray,
+    allowed: Mask,
     tiles: IndexArray,
     seed: int,
     moves: int,
@@ -172,10 +191,12 @@ def anneal(
         starts: as for `swap_climb`.
         partners: as for `swap_climb`.
         weights: as for `swap_climb`.
-        pinned: as for `swap_climb`.
+        to_host: as for `swap_climb`.
         x: (sites,) int64 tile column.
         y: (sites,) int64 tile row.
         port: tile of the host's port.
+        region_of: as for `swap_climb`.
+        allowed: as for `swap_climb`.
         tiles: (columns, rows, cores) int64 site on each core of the mesh; -1: not to be used.
         seed: of the moves.
         moves: swaps that are tried.
@@ -195,7 +216,7 @@ def anneal(
         cluster = int(_random(state) * clusters)
         site = int(_random(state) * len(x))
         if site != site_of[cluster]:
-            gain, _ = _saved(cluster, site, holds[site], starts, partners, weights, pinned, site_of, x, y, port)
+            gain, _ = _saved(cluster, site, holds[site], starts, partners, weights, to_host, site_of, x, y, port)
             mean += abs(gain) / samples
     if mean <= 0.0:
         return 0.0
@@ -218,7 +239,9 @@ def anneal(
         if site < 0:
             continue
         other = holds[site]
-        gain, _ = _saved(cluster, site, other, starts, partners, weights, pinned, site_of, x, y, port)
+        if not _may_swap(cluster, here, other, site, region_of, allowed):
+            continue
+        gain, _ = _saved(cluster, site, other, starts, partners, weights, to_host, site_of, x, y, port)
         if gain < 0.0 and chance >= np.exp(gain / temperature):
             continue
         holds[here] = other
@@ -240,7 +263,7 @@ def placement_costs(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     x: IndexArray,
     y: IndexArray,
     port: tuple[int, int],
@@ -252,7 +275,7 @@ def placement_costs(
         total = 0.0
         for cluster in range(sites_of.shape[1]):
             here = site_of[cluster]
-            total += pinned[cluster] * (abs(x[here] - port[0]) + abs(y[here] - port[1]))
+            total += to_host[cluster] * (abs(x[here] - port[0]) + abs(y[here] - port[1]))
             for k in range(starts[cluster], starts[cluster + 1]):
                 there = site_of[partners[k]]
                 # Every flow between two clusters stands in the rows of both.
@@ -266,7 +289,7 @@ def placement_cost(
     starts: IndexArray,
     partners: IndexArray,
     weights: Array,
-    pinned: Array,
+    to_host: Array,
     x: IndexArray,
     y: IndexArray,
     port: tuple[int, int],
@@ -277,4 +300,4 @@ def placement_cost(
     distance = np.abs(own_x[clusters] - own_x[partners]) + np.abs(own_y[clusters] - own_y[partners])
     to_port = np.abs(own_x - port[0]) + np.abs(own_y - port[1])
     # Every flow between two clusters stands in the rows of both.
-    return float((weights * distance).sum() / 2 + (pinned * to_port).sum())
+    return float((weights * distance).sum() / 2 + (to_host * to_port).sum())

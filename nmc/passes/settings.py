@@ -23,7 +23,9 @@ def _value(text: str, default: object) -> object:
         return float(text)
     if default is None:
         return None if text.lower() == "none" else int(text)
-    return text
+    if isinstance(default, str):
+        return text
+    raise ValueError(f"no text form of a {type(default).__name__}")
 
 
 def apply_settings(steps: tuple[Pass, ...], settings: Mapping[str, str]) -> tuple[Pass, ...]:

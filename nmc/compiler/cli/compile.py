@@ -13,7 +13,8 @@ from nmc.compiler.cli.config import load_config
 from nmc.compiler.cli.paths import readable, writable
 from nmc.compiler.cli.progress import ProgressBar
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+from nmc.passes.pins import Pins
 
 if TYPE_CHECKING:
     from nmc.compiler.driver import CompileRequest
@@ -41,6 +42,15 @@ Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.
 Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
 Effort = Annotated[str, Option(help="Search effort: normal.", hidden=True)]
 Chips = Annotated[int | None, Option(help="Chips that may be used.")]
+Pin = Annotated[
+    list[str] | None,
+    Option(
+        "--pin",
+        metavar="LAYER=PLACE",
+        help="Keep a layer at chip:N, core:N or tile:X,Y, a range (core:8-15, tile:0,0-3,1), or several joined by +; "
+        "repeatable.",
+    ),
+]
 Seed = Annotated[int, Option(help="Seed of every random choice.")]
 Settings = Annotated[list[str] | None, Option("--set", help="pass.option=value (see `nmc passes`); repeatable.")]
 Config = Annotated[
@@ -71,6 +81,7 @@ def command(
     optimise: Optimise = "energy",
     effort: Effort = "normal",
     chips: Chips = None,
+    pin: Pin = None,
     seed: Seed = 0,
     settings: Settings = None,
     config: Config = None,
@@ -91,7 +102,7 @@ def command(
     _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
     if strict:
         sink.error("not-available-yet", "the option --strict of `nmc compile` is not available yet")
-    pairs = _pairs(sink, settings or [])
+    maps = _pairs(sink, settings or []), _pins(sink, pin or [])
     sink.raise_errors(ExitCode.USAGE)
 
     from nmc.backends.api import Options
@@ -100,7 +111,7 @@ def command(
 
     wanted = None if reset is None else Reset(reset)
     options = Options(
-        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, pairs
+        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, *maps
     )
     request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
     perform(context.obj, model, request, path, verbose=verbose)
@@ -180,3 +191,20 @@ def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:
         elif pairs.setdefault(key, value) != value:
             sink.error("bad-option", f"--set {key} is given twice: {pairs[key]} and {value}")
     return pairs
+
+
+def _pins(sink: DiagnosticSink, texts: list[str]) -> dict[str, str]:
+    """``LAYER=PLACE`` texts as a table; a layer's name may hold an equals sign, a place does not."""
+    pins: dict[str, str] = {}
+    for text in texts:
+        layer, equals, place = text.rpartition("=")
+        if not equals or not layer:
+            sink.error("bad-option", f"--pin takes LAYER=PLACE; got '{text}'", help="like --pin conv1=chip:0")
+        elif pins.setdefault(layer, place) != place:
+            both = f"{pins[layer]} and {place}"
+            sink.error("bad-option", f"--pin {layer} is given twice: {both}", help=f"join them: {pins[layer]}+{place}")
+    try:
+        Pins.of(pins)
+    except NmcError as error:
+        sink.items.extend(error.diagnostics)
+    return pins

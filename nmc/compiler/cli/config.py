@@ -12,12 +12,16 @@ import typer
 
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
+TABLES = ("settings", "pin")
+"""Repeatable options of the form ``key=value``, which are tables in a file."""
+
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the values of a file the defaults of a command; what the command line says wins.
 
     Keys are long option names without dashes (``timesteps = 16``) and the names of arguments;
-    ``[set]`` holds ``stage.option = value``. Paths are relative to the current folder.
+    ``[set]`` holds ``stage.option = value`` and ``[pin]`` holds ``layer = "place"``. Paths are
+    relative to the current folder.
 
     Raises:
         NmcError: the file cannot be read, is no TOML, or has unknown keys: all at once (exit 2).
@@ -33,7 +37,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             close = difflib.get_close_matches(key, list(names), 1)
             hint = f"did you mean '{close[0]}'?" if close else f"keys: {', '.join(sorted(names))}"
             sink.error("config-unknown-key", f"{path}: no option is called '{key}'", help=hint)
-        elif name == "settings" and isinstance(value, dict):
+        elif name in TABLES and isinstance(value, dict):
             defaults[name] = [f"{option}={text}" for option, text in _flat(value)]
         elif isinstance(value, dict | list):
             sink.error("config-value", f"{path}: '{key}' takes one value, not a {type(value).__name__}")

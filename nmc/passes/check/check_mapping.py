@@ -10,8 +10,10 @@ from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
 from nmc.ir.mapping import Routed
 from nmc.passes.base import Context, Program
 from nmc.passes.check.coverage import check_links, check_routes, check_synapses, count_reaches
+from nmc.passes.check.pins import pin_diagnostics
 from nmc.passes.check.recount import check_limits
 from nmc.passes.check.structure import Parts, check_neurons, check_places
+from nmc.passes.pins import NO_PINS, Pins
 
 
 def mapping_diagnostics(routed: Routed, target: Target) -> tuple[Diagnostic, ...]:
@@ -33,12 +35,17 @@ class CheckMapping:
     """Recount neurons, synapses, delays, limits, routes and places from the mapping.
 
     Shares no code with the passes that made it.
+
+    Attributes:
+        pins: layers that have to lie somewhere.
     """
 
     name: ClassVar[str] = "check-mapping"
     stage: ClassVar[str] = "check"
     consumes: ClassVar[type[Program]] = Routed
     produces: ClassVar[type[Program]] = Routed
+
+    pins: Pins = NO_PINS
 
     def run(self, program: Program, context: Context) -> Program:
         """Check the mapping.
@@ -48,7 +55,8 @@ class CheckMapping:
         """
         if not isinstance(program, Routed):
             raise TypeError(f"{self.name} needs a Routed")
-        findings = mapping_diagnostics(program, context.target)
+        pinned = pin_diagnostics(program, self.pins, context.target.grid)
+        findings = (*mapping_diagnostics(program, context.target), *pinned)
         if findings:
             raise NmcError(findings, ExitCode.GATE)
         return program

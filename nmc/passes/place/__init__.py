@@ -6,6 +6,7 @@ import difflib
 
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.passes.base import Pass
+from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.anneal import PlaceAnneal
 from nmc.passes.place.auto import PlaceAuto
 from nmc.passes.place.hill_climb import PlaceHillClimb
@@ -18,27 +19,28 @@ PLACERS = ("auto", "row-major", "hill-climb", "anneal", "pso")
 __all__ = ["PLACERS", "PlaceAnneal", "PlaceAuto", "PlaceHillClimb", "PlacePSO", "PlaceRowMajor", "placement_pass"]
 
 
-def placement_pass(name: str, chips: int | None = None) -> Pass:
+def placement_pass(name: str, chips: int | None = None, pins: Pins = NO_PINS) -> Pass:
     """The pass of a placer.
 
     Args:
         name: one of `PLACERS`.
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
 
     Raises:
         NmcError: unknown name (exit 2).
     """
     match name:
         case "auto":
-            return PlaceAuto(chips)
+            return PlaceAuto(chips, pins)
         case "row-major":
-            return PlaceRowMajor(chips)
+            return PlaceRowMajor(chips, pins)
         case "hill-climb":
-            return PlaceHillClimb(chips)
+            return PlaceHillClimb(chips, pins)
         case "anneal":
-            return PlaceAnneal(chips)
+            return PlaceAnneal(chips, pins)
         case "pso":
-            return PlacePSO(chips)
+            return PlacePSO(chips, pins)
     near = difflib.get_close_matches(name, PLACERS, n=1)
     raise NmcError.single(
         "unknown-placer",

@@ -10,6 +10,7 @@ import numpy as np
 from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Partitioned, Placed
 from nmc.passes.base import Context, Program
+from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.hill_climb import climb
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
@@ -32,6 +33,7 @@ class PlaceAnneal:
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
         moves: swaps tried per cluster and run.
     """
 
@@ -41,20 +43,21 @@ class PlaceAnneal:
     produces: ClassVar[type[Program]] = Placed
 
     chips: int | None = None
+    pins: Pins = NO_PINS
     moves: int = 10_000
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
 
         Raises:
-            NmcError: there are more clusters than cores (exit 4).
+            NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips)
+        problem = Problem.of(program, context.target, self.chips, self.pins)
         start = climb(problem, problem.row_major(), context.generator("place-hill-climb"))
         site_of = annealed(problem, start, context.generator(self.name), self.moves)
-        return placed(program, problem.places(site_of), context.target)
+        return placed(problem.partitioned, problem.places(site_of), context.target)
 
 
 def annealed(problem: Problem, start: IndexArray, generator: np.random.Generator, moves: int) -> IndexArray:
@@ -75,6 +78,6 @@ def annealed(problem: Problem, start: IndexArray, generator: np.random.Generator
     for hot, cold in SCHEDULES:
         site_of = start.copy()
         seed = int(generator.integers(1 << 62))
-        anneal(site_of, *problem.arrays, tiles, seed, min(moves * len(site_of), MOVES_MAX), hot, cold)
+        anneal(site_of, *problem.arrays, *problem.regions, tiles, seed, min(moves * len(site_of), MOVES_MAX), hot, cold)
         found.append(climb(problem, site_of, generator))
     return min(found, key=problem.cost)

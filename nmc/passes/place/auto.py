@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from nmc.ir.mapping import Partitioned, Placed
 from nmc.passes.base import Context, Program
+from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.anneal import PlaceAnneal, annealed
 from nmc.passes.place.hill_climb import PlaceHillClimb, climb
 from nmc.passes.place.problem import Problem
@@ -19,6 +20,7 @@ class PlaceAuto:
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
     """
 
     name: ClassVar[str] = "place-auto"
@@ -27,19 +29,20 @@ class PlaceAuto:
     produces: ClassVar[type[Program]] = Placed
 
     chips: int | None = None
+    pins: Pins = NO_PINS
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
 
         Raises:
-            NmcError: there are more clusters than cores (exit 4).
+            NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips)
+        problem = Problem.of(program, context.target, self.chips, self.pins)
         rows = problem.row_major()
         climbed = climb(problem, rows, context.generator(PlaceHillClimb.name))
         cooled = annealed(problem, climbed, context.generator(PlaceAnneal.name), PlaceAnneal.moves)
         # Of equal costs the simpler placer wins: min keeps the first.
         site_of = min((rows, climbed, cooled), key=problem.cost)
-        return placed(program, problem.places(site_of), context.target)
+        return placed(problem.partitioned, problem.places(site_of), context.target)

@@ -10,6 +10,7 @@ import numpy as np
 from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Partitioned, Placed
 from nmc.passes.base import Context, Program
+from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
 
@@ -26,6 +27,7 @@ class PlaceHillClimb:
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
         sweeps: at most so many rounds over all clusters.
     """
 
@@ -35,19 +37,20 @@ class PlaceHillClimb:
     produces: ClassVar[type[Program]] = Placed
 
     chips: int | None = None
+    pins: Pins = NO_PINS
     sweeps: int = SWEEPS
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
 
         Raises:
-            NmcError: there are more clusters than cores (exit 4).
+            NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips)
+        problem = Problem.of(program, context.target, self.chips, self.pins)
         site_of = climb(problem, problem.row_major(), context.generator(self.name), self.sweeps)
-        return placed(program, problem.places(site_of), context.target)
+        return placed(problem.partitioned, problem.places(site_of), context.target)
 
 
 def climb(problem: Problem, start: IndexArray, generator: np.random.Generator, sweeps: int = SWEEPS) -> IndexArray:
@@ -57,5 +60,5 @@ def climb(problem: Problem, start: IndexArray, generator: np.random.Generator, s
 
     site_of = start.copy()
     order = generator.permutation(len(site_of)).astype(np.int64)
-    swap_climb(site_of, *problem.arrays, order, sweeps)
+    swap_climb(site_of, *problem.arrays, *problem.regions, order, sweeps)
     return site_of

@@ -14,6 +14,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.mapping import Partitioned, Placed
 from nmc.passes.base import Context, Program
+from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.hill_climb import climb
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
@@ -39,6 +40,7 @@ class PlacePSO:
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
         particles: in the swarm.
         iterations: of the swarm.
     """
@@ -49,6 +51,7 @@ class PlacePSO:
     produces: ClassVar[type[Program]] = Placed
 
     chips: int | None = None
+    pins: Pins = NO_PINS
     particles: int = 60
     iterations: int = 200
 
@@ -56,20 +59,20 @@ class PlacePSO:
         """Place the clusters.
 
         Raises:
-            NmcError: there are more clusters than cores (exit 4).
+            NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips)
+        problem = Problem.of(program, context.target, self.chips, self.pins)
         rows = problem.row_major()
         if len(rows) < 2:
-            return placed(program, problem.places(rows), context.target)
+            return placed(problem.partitioned, problem.places(rows), context.target)
         climbed = climb(problem, rows, context.generator("place-hill-climb"))
         generator = context.generator(self.name)
         found = swarm(problem, rows, generator, self.particles, self.iterations)
         polished = climb(problem, found, generator)
         site_of = min((climbed, polished), key=problem.cost)
-        return placed(program, problem.places(site_of), context.target)
+        return placed(problem.partitioned, problem.places(site_of), context.target)
 
 
 def sites_of_keys(keys: Array, clusters: int) -> IndexArray:
@@ -112,8 +115,14 @@ def swarm(
     start[1:near] += generator.normal(0.0, SPREAD, (near - 1, sites))
     np.clip(start, 0.0, 1.0, out=start)
 
+    # A placement that breaks a pin costs more than any that keeps them; `good` keeps them.
+    flows = problem.flows
+    reach = float(np.ptp(problem.x) + np.ptp(problem.y) + sum(problem.port) + 1)
+    penalty = 1.0 + reach * float(flows.weights.sum() + flows.to_host.sum())
+
     def cost(keys: Array) -> Array:
-        costs: Array = placement_costs(sites_of_keys(keys, count), *problem.arrays)
+        sites_of = sites_of_keys(keys, count)
+        costs: Array = placement_costs(sites_of, *problem.arrays) + penalty * problem.astray(sites_of)
         return costs
 
     with quiet_pyswarms(), seeded_globally(int(generator.integers(1 << 32))):

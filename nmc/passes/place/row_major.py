@@ -9,7 +9,9 @@ from typing import ClassVar
 from nmc.hardware.target import Target
 from nmc.ir.mapping import HOST, Partitioned, Place, Placed
 from nmc.passes.base import Context, Program
-from nmc.passes.place.sites import host_place, on_chip, usable_sites
+from nmc.passes.pins import NO_PINS, Pins
+from nmc.passes.place.problem import Problem
+from nmc.passes.place.sites import host_place
 
 
 def placed(partitioned: Partitioned, chosen: Mapping[int, Place], target: Target) -> Placed:
@@ -22,10 +24,11 @@ def placed(partitioned: Partitioned, chosen: Mapping[int, Place], target: Target
 
 @dataclass(frozen=True)
 class PlaceRowMajor:
-    """Place clusters one after the other, tile by tile in rows.
+    """Place clusters one after the other, tile by tile in rows; pinned ones first, on their own cores.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        pins: layers that have to lie somewhere.
     """
 
     name: ClassVar[str] = "place-row-major"
@@ -34,16 +37,15 @@ class PlaceRowMajor:
     produces: ClassVar[type[Program]] = Placed
 
     chips: int | None = None
+    pins: Pins = NO_PINS
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
 
         Raises:
-            NmcError: there are more clusters than cores (exit 4).
+            NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{self.name} needs a Partitioned")
-        free = usable_sites(program, context.target, self.chips)
-        clusters = on_chip(program)
-        chosen = {cluster.id: site for cluster, site in zip(clusters, free, strict=False)}
-        return placed(program, chosen, context.target)
+        problem = Problem.of(program, context.target, self.chips, self.pins)
+        return placed(problem.partitioned, problem.places(problem.row_major()), context.target)

@@ -71,17 +71,19 @@ def too_many_cores(partitioned: Partitioned, target: Target, chips: int) -> NmcE
 def _changes(needed: int, largest: LayerNeed, target: Target) -> list[str]:
     grid = target.grid
     would_do = -(-needed // grid.cores_per_chip)
-    limit = next(limit for limit in LIMITS if limit.name == largest.limit)
     chips = (
         f"--chips {would_do}"
         if would_do <= grid.chips_max
         else f"fewer cores: at most {grid.chips_max} chips can be joined, {would_do} would be needed"
     )
-    advice = {
-        "neurons": "fewer channels or a larger stride",
-        "threshold_profiles": limit.help,
-    }.get(limit.name, limit.help)
-    return [chips, f"in '{largest.name}': {advice}", "another --partitioner, or a target with larger cores"]
+    return [chips, f"in '{largest.name}': {advice(largest)}", "another --partitioner, or a target with larger cores"]
+
+
+def advice(need: LayerNeed) -> str:
+    """What lets a layer take fewer cores."""
+    if need.limit == "neurons":
+        return "fewer channels or a larger stride"
+    return next(limit for limit in LIMITS if limit.name == need.limit).help
 
 
 def _placed(partitioned: Partitioned, needs: Sequence[LayerNeed], available: int) -> str:

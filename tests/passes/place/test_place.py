@@ -113,15 +113,17 @@ def test_the_kernel_reaches_what_the_cost_says(seed):
     both = dense + dense.T
     starts = np.concatenate([[0], np.cumsum((both > 0).sum(axis=1))])
     partners = np.nonzero(both)[1]
-    weights, pinned = both[both > 0], rng.random(count)
+    weights, to_host = both[both > 0], rng.random(count)
     y, x = np.divmod(np.arange(width * width), width)
     site_of = rng.permutation(width * width)[:count]
-    before = placement_cost(site_of, starts, partners, weights, pinned, x, y, (0, 0))
-    swaps = swap_climb(site_of, starts, partners, weights, pinned, x, y, (0, 0), rng.permutation(count), 100)
-    after = placement_cost(site_of, starts, partners, weights, pinned, x, y, (0, 0))
+    flows = starts, partners, weights, to_host, x, y, (0, 0)
+    anywhere = np.zeros(count, dtype=np.int64), np.ones((1, width * width), dtype=np.bool_)
+    before = placement_cost(site_of, *flows)
+    swaps = swap_climb(site_of, *flows, *anywhere, rng.permutation(count), 100)
+    after = placement_cost(site_of, *flows)
     assert swaps > 0 and after < before
     assert len(set(site_of.tolist())) == count
-    again = swap_climb(site_of, starts, partners, weights, pinned, x, y, (0, 0), np.arange(count), 100)
+    again = swap_climb(site_of, *flows, *anywhere, np.arange(count), 100)
     assert again == 0
 
 
@@ -132,7 +134,7 @@ def test_cost_of_the_kernel_is_hop_weighted_packets():
     grid = sites(chip().grid, 1)
     site_of = np.array([grid.index(placed.places[n]) for n in range(program.cores_used)])
     x, y = np.array([p.x for p in grid]), np.array([p.y for p in grid])
-    cost = placement_cost(site_of, flows.starts, flows.partners, flows.weights, flows.pinned, x, y, (0, 0))
+    cost = placement_cost(site_of, flows.starts, flows.partners, flows.weights, flows.to_host, x, y, (0, 0))
     assert cost == pytest.approx(hop_cost(placed))
 
 

@@ -103,7 +103,8 @@ def test_annealing_reports_what_it_saved_and_orders_a_chain(seed):
     site_of = np.random.default_rng(seed).permutation(64)[:40]
     before = placement_cost(site_of, *problem)
     tiles = np.arange(64).reshape(8, 8, 1).transpose(1, 0, 2).copy()
-    saved = anneal(site_of, *problem, tiles, seed, 400_000, 0.5, 0.01)
+    anywhere = np.zeros(40, dtype=np.int64), np.ones((1, 64), dtype=np.bool_)
+    saved = anneal(site_of, *problem, *anywhere, tiles, seed, 400_000, 0.5, 0.01)
     after = placement_cost(site_of, *problem)
     assert saved == pytest.approx(before - after)
     assert len(set(site_of.tolist())) == 40
