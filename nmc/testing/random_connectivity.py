@@ -28,6 +28,13 @@ def random_weights(rng: np.random.Generator, shape: Shape, low: int = 0) -> Arra
     return weight
 
 
+def lighter(rng: np.random.Generator, connectivity: Connectivity) -> Connectivity:
+    """The connectivity with weights of 2 and -2, about four for each target."""
+    weight = connectivity.weight
+    keep = rng.random(weight.shape) < 4 / (weight[0].size if weight.ndim > 1 else 1)
+    return connectivity.with_weight(2 * np.sign(weight) * keep)
+
+
 def random_shape(rng: np.random.Generator, like: Shape) -> Shape:
     """A small shape; flat wherever ``like`` is."""
     if len(like) == 3 and rng.random() < 0.6:

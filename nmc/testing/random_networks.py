@@ -7,25 +7,16 @@ Everything depends on the seed alone.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nmc.ir import reference
-from nmc.ir.connectivity import (
-    Array,
-    Connectivity,
-    Conv2d,
-    Shape,
-    Skip,
-    size,
-)
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, Skip, size
 from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
-from nmc.ir.neurons import IF, LIF, NO_MEMORY, Graded, GradedReLU, Integrator, Neuron, Reset, Source
+from nmc.ir.neurons import Graded, GradedReLU, Integrator, Neuron, SigmaDelta, Source
 from nmc.ir.origin import Origin
 from nmc.testing.random_connectivity import (
+    lighter,
     random_conv,
     random_dense,
     random_pool,
@@ -33,17 +24,33 @@ from nmc.testing.random_connectivity import (
     random_sparse,
     random_weights,
 )
+from nmc.testing.random_neurons import SPIKING_MODELS, draw_family, simulate
+from nmc.testing.random_projections import (
+    DELTA_LIMIT,
+    GRADED_LIMIT,
+    MARGIN,
+    SUM_LIMIT,
+    graded_scaling,
+    largest_message,
+    loop_shift,
+    matrix_of,
+    projected_sums,
+    spiking_shift,
+    within,
+)
 
-KINDS = ("any", "rate", "graded", "lif-leak", "reset-zero")
-"""What `random_network` makes: ``rate`` is LIF without leak and subtractive reset, ``lif-leak``
-decays u, v or both with either reset, ``reset-zero`` is LIF without leak that resets to zero,
-``graded`` is one-step graded ReLU; ``any`` mixes them and adds IF."""
+__all__ = ["GRADED_LIMIT", "KINDS", "SUM_LIMIT", "random_inputs", "random_network"]
 
-SUM_LIMIT = 1 << 17
-"""No sum into a LIF or integrator reaches it: ``a << 6`` stays inside the 24-bit state."""
+KINDS = ("any", "graded", *SPIKING_MODELS, "sigma-delta", "recurrent")
+"""What `random_network` makes.
 
-GRADED_LIMIT = 1 << 23
-"""No sum of a graded network reaches it on the inputs of `random_inputs`."""
+``rate``: LIF without leak and subtractive reset. ``lif-leak``: decays u, v or both, with either
+reset. ``reset-zero``: LIF without leak that resets to zero. ``if``: ideal integrate-and-fire with
+any firing rule. ``signed``, ``burst``: these firing rules, mostly in LIF. ``ternary``: Lava's
+TernaryLIF. ``refractory``: LIF that rests after a message, with any firing rule. ``graded``:
+graded ReLU. ``sigma-delta``: changes from the input, sent once or again and again, to a linear
+read-out. ``recurrent``: a model per population, with loops. ``any`` mixes them.
+"""
 
 _SAMPLES = 8
 _NEURONS = (50, 400)
@@ -66,7 +73,7 @@ def random_network(seed: int, *, kind: str = "any") -> Network:
     network = None
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, attempt, *kind.encode()])
-        builder = _Builder(rng, kind if kind != "any" else str(rng.choice([*KINDS[1:], "rate", "if"])))
+        builder = _Builder(rng, kind if kind != "any" else str(rng.choice([*KINDS[1:], "rate"])))
         network = builder.build(f"random-{kind}-{seed}")
         neurons = sum(p.neurons for p in network.populations)
         if _NEURONS[0] <= neurons <= _NEURONS[1] and builder.lively:
@@ -101,6 +108,10 @@ def _draw_inputs(rng: np.random.Generator, n: int, shape: Shape, spec: InputSpec
     return values
 
 
+_ONCE = {"sigma-delta": 0.6, "recurrent": 0.2}
+"""How often the source of a kind sends once only."""
+
+
 @dataclass
 class _Builder:
     """A network that grows, with its messages on the calibration inputs."""
@@ -111,23 +122,36 @@ class _Builder:
     projections: list[Projection] = field(default_factory=list)
     messages: dict[str, Array] = field(default_factory=dict)
     """By population: (samples, T, neurons)."""
-    lively: bool = True
     timesteps: int = 1
+    plain: bool = False
+    """Of a sigma-delta network: small weights and no shift at all."""
 
     @property
-    def graded(self) -> bool:
-        return self.kind == "graded"
+    def lively(self) -> bool:
+        """Whether every population that computes messages sends neither too few nor too many."""
+        computing = [p.name for p in self.populations if not isinstance(p.neuron, Source) and p.name in self.messages]
+        rates = [np.count_nonzero(self.messages[name]) / self.messages[name].size for name in computing]
+        return all(_LIVELY[0] <= rate <= _LIVELY[1] for rate in rates)
 
     def build(self, name: str) -> Network:
         rng = self.rng
-        self.timesteps = int(rng.choice([1, 1, 2])) if self.graded else int(rng.integers(1, 17))
+        match self.kind:
+            case "graded":
+                self.timesteps = int(rng.choice([1, 1, 2]))
+            case "sigma-delta":
+                self.timesteps = int(rng.integers(1, 5))
+                self.plain = bool(rng.random() < 0.5)
+            case "refractory" | "recurrent":
+                self.timesteps = int(rng.integers(5, 17))
+            case _:
+                self.timesteps = int(rng.integers(1, 17))
         spec, current = self._input()
         for _ in range(int(rng.integers(2, 5))):
             current = self._block(current)
         current = self._output(current)
         scales = {p.name: np.ones(p.shape[0]) for p in self.populations}
-        output = OutputSpec(current.name, np.ones(()), current.shape)
-        return Network(name, tuple(self.populations), tuple(self.projections), spec, output, self.timesteps, scales)
+        outputs = (OutputSpec(current.name, np.ones(()), current.shape),)
+        return Network(name, tuple(self.populations), tuple(self.projections), spec, outputs, self.timesteps, scales)
 
     # Populations
 
@@ -145,28 +169,41 @@ class _Builder:
         perm = (2, 0, 1) if len(shape) == 3 and rng.random() < 0.2 else None
         if perm is not None:
             outer = (*outer[1:], outer[0])
-        mode = "bias" if not self.graded and rng.random() < 0.35 else "message"
+        mode = "bias" if self.kind not in ("graded", "sigma-delta") and rng.random() < 0.35 else "message"
         spec = InputSpec("input", outer, 1.0 / high, low, high, mode, bool(split), 0, perm)
         samples = _draw_inputs(rng, _SAMPLES, shape, spec)
-        population = Population("input", shape, Source(bits, signed), Origin("input", "Input", "input"))
+        once = bool(rng.random() < _ONCE[self.kind]) if self.kind in _ONCE else False
+        population = Population("input", shape, Source(bits, signed, once), Origin("input", "Input", "input"))
         if mode == "message":
             self.populations.append(population)
-            sent = samples.reshape(_SAMPLES, 1, -1)
-            self.messages["input"] = np.repeat(sent, self.timesteps, axis=1)
+            sent = np.repeat(samples.reshape(_SAMPLES, 1, -1), self.timesteps, axis=1)
+            if once:
+                sent[:, 1:] = 0
+            self.messages["input"] = sent
             return spec, population
         spec = replace(spec, bias_exp=int(rng.integers(0, 8)))
-        current = self._spiking(population, None, samples, spec.bias_exp)
+        model = str(rng.choice(SPIKING_MODELS)) if self.kind == "recurrent" else self.kind
+        current = self._spiking(population, model, None, samples, spec.bias_exp)
         return spec, current
+
+    def _model(self) -> str:
+        """The neuron model of the next population."""
+        if self.kind == "recurrent":
+            return str(self.rng.choice([*SPIKING_MODELS, "sigma-delta"]))
+        return "plain-delta" if self.plain else self.kind
 
     def _add(self, shape: Shape, incoming: list[tuple[Population, Connectivity, int]]) -> Population:
         """A hidden population with the given (source, connectivity, delay)."""
         source, _, delay = incoming[0]
         name = f"p{len(self.populations)}"
         blank = Population(name, shape, GradedReLU(), Origin(name, "Conv", name), source.start + delay)
-        total = self._project(blank, incoming)
-        if self.graded:
-            return self._finish(blank, np.maximum(total, 0))
-        return self._spiking(blank, total, None, 0)
+        model = self._model()
+        total = self._project(blank, incoming, model)
+        if model == "graded":
+            self.populations.append(blank)
+            self.messages[name] = np.maximum(total, 0)
+            return blank
+        return self._spiking(blank, model, total, None, 0)
 
     def _output(self, current: Population) -> Population:
         rng = self.rng
@@ -176,137 +213,128 @@ class _Builder:
             connectivity = random_conv(self.rng, current.shape)
             shape = connectivity.out_shape
         delay = int(rng.integers(1, 4))
-        neuron: Neuron = Graded()
-        if not self.graded:
-            mant = rng.integers(-4095, 4096, size=(shape[0], *(1,) * (len(shape) - 1)))
-            v0 = rng.integers(-5000, 5001, size=shape if rng.random() < 0.5 else ())
-            neuron = Integrator(mant, rng.integers(0, 5, size=()), np.asarray(v0))
+        model, neuron = self.kind, self._readout(shape)
+        if model not in ("graded", "sigma-delta"):
+            model = "integrator"
         last = Population("output", shape, neuron, Origin("output", "Gemm", "y"), current.start + delay)
-        self._project(last, [(current, connectivity, delay)])
+        self._project(last, [(current, connectivity, delay)], "plain-delta" if self.plain else model)
         self.populations.append(last)
         return last
 
-    def _spiking(self, blank: Population, total: Array | None, drive: Array | None, exponent: int) -> Population:
-        """A spiking population whose thresholds give a random rate on the calibration inputs."""
-        shape, rng = blank.shape, self.rng
+    def _readout(self, shape: Shape) -> Neuron:
+        rng = self.rng
+        if self.kind == "graded":
+            return Graded()
+        per_channel: Shape = (shape[0], *(1,) * (len(shape) - 1))
+        mant = rng.integers(-4095, 4096, size=per_channel)
+        v0 = np.asarray(rng.integers(-5000, 5001, size=shape if rng.random() < 0.5 else ()))
+        if self.kind == "sigma-delta":
+            shift = rng.integers(0, 4, size=per_channel if rng.random() < 0.5 else ()) * (not self.plain)
+            return SigmaDelta(rng.integers(1, 9, size=()), v0, np.asarray(shift), rectify=False)
+        return Integrator(mant, rng.integers(0, 5, size=()), v0)
+
+    def _spiking(
+        self, blank: Population, model: str, total: Array | None, drive: Array | None, exponent: int
+    ) -> Population:
+        """A population whose thresholds give a random rate on the calibration inputs."""
+        rng = self.rng
         if total is None:
-            total = np.zeros((_SAMPLES, self.timesteps, size(shape)), dtype=np.int64)
-        make = self._neuron_family(shape, total, drive is not None, exponent)
+            total = np.zeros((_SAMPLES, self.timesteps, size(blank.shape)), dtype=np.int64)
+        family = draw_family(rng, model, blank.shape, total, driven=drive is not None, exponent=exponent)
+        loops: list[Projection] = []
+        if self.kind == "recurrent" and drive is None:
+            loops = self._loops(replace(blank, neuron=family(1.0)), total)
+        # What loops reach back to changes with the new population: it is run again, all in step.
+        members = [p.name for p in self.populations]
+        first = min((members.index(q.target) for q in loops if q.target in members), default=len(members))
+        group, inside = self.populations[first:], {*members[first:], blank.name}
+        totals = {p.name: self._from_outside(p, inside) for p in group}
+        totals[blank.name] = self._from_outside(blank, inside) if group else total
+        loops += [q for q in self.projections if {q.source, q.target} <= inside]
         goal = rng.uniform(0.06, 0.5)
         low, high = 0.0, 17.0
-        sent = total
-        population = blank
+        sent, population = {blank.name: total}, blank
         for _ in range(14):
             middle = (low + high) / 2
-            population = replace(blank, neuron=make(2.0**middle))
-            sent = _simulate(population, total, drive)
-            low, high = (middle, high) if np.count_nonzero(sent) > goal * sent.size else (low, middle)
-        return self._finish(population, sent)
-
-    def _finish(self, population: Population, sent: Array) -> Population:
+            population = replace(blank, neuron=family(2.0**middle))
+            sent = simulate([*group, population], loops, totals, drive)
+            found = sent[blank.name]
+            low, high = (middle, high) if np.count_nonzero(found) > goal * found.size else (low, middle)
+        known = {q.name for q in self.projections}
+        self.projections += [q for q in loops if q.name not in known]
         self.populations.append(population)
-        self.messages[population.name] = sent
-        rate = np.count_nonzero(sent) / sent.size
-        self.lively &= bool(_LIVELY[0] <= rate <= _LIVELY[1])
+        self.messages |= sent
         return population
-
-    def _neuron_family(self, shape: Shape, total: Array, driven: bool, exponent: int) -> Callable[[float], Neuron]:
-        """Neurons by threshold: every parameter but the threshold's size is drawn here."""
-        rng = self.rng
-        channels: Shape = (shape[0], *(1,) * (len(shape) - 1))
-        spread = 2.0 ** rng.uniform(-1, 1, size=channels if rng.random() < 0.7 else ())
-        start = rng.uniform(-0.5, 0.9, size=shape) if rng.random() < 0.4 else np.asarray(rng.choice([0.0, 0.5]))
-        reset = Reset.ZERO if self.kind == "reset-zero" else Reset.SUBTRACT
-        if self.kind in ("lif-leak", "if"):
-            reset = Reset(rng.choice([r.value for r in Reset]))
-        leak = self.kind == "lif-leak"
-        du = int(rng.integers(200, 4096)) if leak and rng.random() < 0.7 else NO_MEMORY
-        dv = int(rng.integers(1, 2500)) if leak and rng.random() < 0.7 else 0
-        typical = float(np.std(total))
-        drawn = rng.normal(0.2, 0.4, size=channels) * typical * (0.0 if driven else 1.0)
-        if self.kind == "if":
-            bias = np.rint(drawn).astype(np.int64)
-
-            def ideal(scale: float) -> Neuron:
-                threshold = np.maximum(np.rint(scale * spread), 1).astype(np.int64)
-                return IF(threshold, bias, np.rint(start * threshold).astype(np.int64), reset)
-
-            return ideal
-        if not driven:
-            largest = float(np.abs(drawn).max()) * 64
-            needed = max(0, math.ceil(math.log2(max(largest, 1.0) / 4095)))
-            exponent = min(7, needed + int(rng.integers(0, 2)))
-        mant = np.clip(np.rint(drawn * 64 / (1 << exponent)), -4095, 4095).astype(np.int64)
-
-        def lif(scale: float) -> Neuron:
-            threshold = np.clip(np.rint(scale * spread), 1, 131071).astype(np.int64)
-            v0 = np.rint(start * threshold * 64).astype(np.int64)
-            return LIF(threshold, mant, np.asarray(exponent, dtype=np.int64), v0, du, dv, reset)
-
-        return lif
 
     # Projections
 
-    def _project(self, target: Population, incoming: list[tuple[Population, Connectivity, int]]) -> Array:
+    def _project(self, target: Population, incoming: list[tuple[Population, Connectivity, int]], model: str) -> Array:
         """Append the projections; the sum into the target, (samples, T, neurons)."""
+        rng = self.rng
         total = np.zeros((_SAMPLES, self.timesteps, target.neurons), dtype=np.int64)
         for source, connectivity, delay in incoming:
             name = f"{source.name}>{target.name}#{len(self.projections)}"
             sent = self.messages[source.name]
-            connectivity, raw = self._within_limits(connectivity, sent)
             projection = Projection(name, source.name, target.name, connectivity, target.origin, delay)
-            if self.graded:
-                projection = self._graded_scaling(projection, raw)
-            else:
-                projection = replace(projection, shift=self._spiking_shift(projection, len(incoming)))
-            if projection.bias is not None:
-                raw = raw + _flat(projection.bias, connectivity.out_shape)
-            shift = _flat(projection.shift, connectivity.out_shape)
-            total += (raw >> np.maximum(shift, 0)) << np.maximum(-shift, 0)
+            match model:
+                case "graded":
+                    connectivity = within(connectivity, int(np.abs(sent).max()), GRADED_LIMIT // MARGIN)
+                    raw = sent @ matrix_of(connectivity).T
+                    projection = graded_scaling(rng, replace(projection, connectivity=connectivity), raw)
+                case "sigma-delta" | "plain-delta":
+                    light = lighter(rng, connectivity) if self.plain else connectivity
+                    held = int(np.abs(np.cumsum(sent, axis=1)).max())
+                    connectivity = within(light, held, DELTA_LIMIT // MARGIN)
+                    shift = 0 if self.plain or rng.random() < 0.6 else int(rng.choice([-1, 1, 2]))
+                    projection = replace(projection, connectivity=connectivity, shift=np.asarray(shift))
+                case _:
+                    largest = largest_message(source.neuron, sent)
+                    shifts = spiking_shift(rng, connectivity, largest, len(incoming))
+                    projection = replace(projection, shift=shifts)
+            total += projected_sums(projection, sent)
             self.projections.append(projection)
         return total
 
-    def _within_limits(self, connectivity: Connectivity, sent: Array) -> tuple[Connectivity, Array]:
-        """Weights halved until no graded sum can reach its limit; the sums without bias and shift."""
-        matrix = _matrix(connectivity)
-        if self.graded:
-            # Messages of other inputs may be larger than those seen here: four times at most.
-            largest = 4 * int(np.abs(sent).max()) * int(np.abs(matrix).sum(axis=1).max())
-            halvings = max(0, math.ceil(math.log2(max(1, largest) / (GRADED_LIMIT / 4))))
-            if halvings:
-                weight = np.sign(connectivity.weight) * ((np.abs(connectivity.weight) >> (halvings + 1)) << 1)
-                connectivity = connectivity.with_weight(weight)
-                matrix = _matrix(connectivity)
-        return connectivity, sent @ matrix.T
+    def _from_outside(self, target: Population, inside: set[str]) -> Array:
+        """What arrives from populations that are not ``inside``."""
+        total = np.zeros((_SAMPLES, self.timesteps, target.neurons), dtype=np.int64)
+        for projection in self.projections:
+            if projection.target == target.name and projection.source not in inside:
+                total += projected_sums(projection, self.messages[projection.source])
+        return total
 
-    def _graded_scaling(self, projection: Projection, raw: Array) -> Projection:
-        """A shift that brings sums to 6 to 9 bits, per channel or not, and a bias."""
+    def _loops(self, new: Population, total: Array) -> list[Projection]:
+        """Projections from a new population to itself and to an earlier one, one loop at least for the first."""
         rng = self.rng
-        shape = projection.connectivity.out_shape
-        largest = int(np.abs(raw).max())
-        if rng.random() < 0.7:
-            width = max(1, largest // 4)
-            sizes: list[Shape] = [(), (shape[0],), shape]
-            bias = rng.integers(-width, width + 1, size=sizes[int(rng.integers(0, 3))])
-            projection = replace(projection, bias=np.asarray(bias, dtype=np.int64))
-        per_channel = raw.reshape(_SAMPLES, self.timesteps, shape[0], -1)
-        peaks = np.abs(per_channel).max(axis=(0, 1, 3)) if rng.random() < 0.6 else np.asarray(largest)
-        bits = np.ceil(np.log2(np.maximum(peaks, 1) + 1)).astype(np.int64)
-        shift = np.clip(bits - rng.integers(6, 10, size=peaks.shape), -3, 20)
-        return replace(projection, shift=np.asarray(shift, dtype=np.int64))
+        loops = []
+        largest = largest_message(new.neuron, total)
+        back = [p for p in self.populations[-2:] if self._may_hear(p)]
+        if rng.random() < 0.5 or not any(q.source == q.target for q in self.projections):
+            loops.append(self._loop(new, new, largest, total))
+        if back and rng.random() < 0.6 and not isinstance(new.neuron, SigmaDelta):
+            target = back[int(rng.integers(0, len(back)))]
+            loops.append(self._loop(new, target, largest, self._from_outside(target, set())))
+        return loops
 
-    def _spiking_shift(self, projection: Projection, parts: int) -> Array:
-        """A shift that keeps ``parts`` such sums below `SUM_LIMIT`, often per channel, at times negative."""
+    def _may_hear(self, population: Population) -> bool:
+        """Whether a population can take one more projection from behind; the input takes none."""
+        heard = [q.source for q in self.projections if q.target == population.name and q.source != population.name]
+        names = [p.name for p in self.populations]
+        late = [source for source in heard if names.index(source) > names.index(population.name)]
+        return population.name != "input" and not late
+
+    def _loop(self, source: Population, target: Population, largest: int, total: Array) -> Projection:
         rng = self.rng
-        connectivity = projection.connectivity
-        neuron = next(p.neuron for p in self.populations if p.name == projection.source)
-        largest = 1 << neuron.bits if isinstance(neuron, Source) else 1
-        largest *= int(np.abs(_matrix(connectivity)).sum(axis=1).max())
-        least = max(1, largest * parts).bit_length() - 16
-        if least <= 0 and rng.random() < 0.5:
-            return np.zeros((), dtype=np.int64)
-        draw = rng.integers(0, 3, size=(connectivity.out_shape[0],) if rng.random() < 0.6 else ())
-        return np.asarray(max(least, -2) + draw, dtype=np.int64)
+        draw = rng.random()
+        connectivity: Connectivity = random_sparse(rng, source.shape, target.shape)
+        if draw < 0.3:
+            connectivity = random_dense(rng, source.shape, target.shape)
+        elif draw < 0.6 and source.shape == target.shape:
+            connectivity = Skip(random_weights(rng, (source.shape[0],), low=2), source.shape)
+        name = f"{source.name}>{target.name}#back{len(self.projections)}"
+        shift = loop_shift(rng, connectivity, largest, target.neuron, total)
+        delay = int(rng.integers(1, 5))
+        return Projection(name, source.name, target.name, connectivity, target.origin, delay, shift)
 
     # Connectivity
 
@@ -355,24 +383,3 @@ class _Builder:
 
 
 _BLOCKS = ("conv", "conv", "conv", "depthwise", "pool", "residual", "residual", "sparse", "double", "skip", "dense")
-
-
-def _flat(values: Array, shape: Shape) -> Array:
-    """Values of shape (), (C,) or ``shape``, as (neurons,)."""
-    return np.broadcast_to(reference.per_channel(values, shape), shape).reshape(-1)
-
-
-def _matrix(connectivity: Connectivity) -> Array:
-    """(targets, sources) int64."""
-    matrix = np.zeros((size(connectivity.out_shape), size(connectivity.in_shape)), dtype=np.int64)
-    target, source, weight = connectivity.synapses()
-    matrix[target, source] = weight
-    return matrix
-
-
-def _simulate(population: Population, total: Array, drive: Array | None) -> Array:
-    """Messages (samples, T, neurons) for the sums of each step, by the reference's own update."""
-    samples, steps, neurons = total.shape
-    state = reference._State(replace(population, shape=(samples, *population.shape)))
-    sent = [state.step(total[:, t].reshape(samples, *population.shape), drive) for t in range(steps)]
-    return np.stack(sent, axis=1).reshape(samples, steps, neurons)
