@@ -122,6 +122,8 @@ def _smaller(model: DemandModel, population: Population, tile: Shape, heard: Ind
     options = [(use(shape), shape) for axis in range(len(tile)) if tile[axis] > 1 for shape in [_halved(tile, axis)]]
     if not options:
         return None
+    if "threshold_profiles" in exceeded:
+        return min(options, key=lambda option: (option[0].threshold_profiles, option[0].in_axons))[1]
     if "synapse_bits" in exceeded:
         return min(options, key=lambda option: (option[0].synapse_bits, option[0].in_axons))[1]
     best, shape = min(options, key=lambda option: option[0].in_axons)

@@ -120,7 +120,10 @@ def cut_to(model: DemandModel, per_core: int) -> Hypergraph:
         if found is None:
             report_unfit(model, population, nobody, sink)
         else:
-            nodes.extend(sorted(found, key=lambda d: (*d.piece.box[1:], d.piece.box[0])))
+            # Channels with thresholds of their own share no core: then places of one channel come together.
+            profiles = {profile for node in found for profile in node.profiles}
+            apart = len(profiles) > (model.target.core.threshold_profiles or UNLIMITED)
+            nodes.extend(sorted(found, key=lambda d: d.piece.box if apart else (*d.piece.box[1:], d.piece.box[0])))
     if sink.errors:
         tile_cores(model)  # Fails for the same neurons, and says where the other layers were placed.
         raise NmcError(sink.items, ExitCode.DOES_NOT_FIT)
