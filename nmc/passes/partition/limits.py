@@ -108,7 +108,12 @@ LIMITS = (
         synapse_bits_fit,
         "lower the layer's fan-in, or prune weights to zero",
     ),
-    Limit("core-threshold-profiles", "threshold_profiles", threshold_profiles_fit, "use one threshold for the layer"),
+    Limit(
+        "core-threshold-profiles",
+        "threshold_profiles",
+        threshold_profiles_fit,
+        "let channels share thresholds: --set quantize-rate.thresholds=4",
+    ),
 )
 """All limits, in the order in which they are reported."""
 

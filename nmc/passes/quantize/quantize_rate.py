@@ -61,9 +61,12 @@ class QuantizeRate:
 
     Attributes:
         bits: of a weight, sign included; None: all that the target stores.
+        thresholds: distinct ones of a layer, at most; None: as many as a core holds. With fewer,
+            layers can share cores.
     """
 
     bits: int | None = None
+    thresholds: int | None = None
 
     name: ClassVar[str] = "quantize-rate"
     stage: ClassVar[str] = "quantize"
@@ -72,7 +75,11 @@ class QuantizeRate:
 
     def run(self, program: Network, context: Context) -> Network:
         """The integer network."""
-        grid = weight_grid(context.target.weights, self.bits)
+        target = context.target
+        if self.thresholds is not None:
+            most = max(min(self.thresholds, target.core.threshold_profiles or self.thresholds), 1)
+            target = replace(target, core=replace(target.core, threshold_profiles=most))
+        grid = weight_grid(target.weights, self.bits)
         ranges = _message_ranges(program)
         populations: list[Population] = []
         projections: list[Projection] = []
@@ -86,7 +93,7 @@ class QuantizeRate:
             if not incoming:
                 populations.append(replace(population, neuron=_input_neuron(population, program)))
                 continue
-            fit = _Fit(population, incoming, ranges, grid, context.target, program.timesteps)
+            fit = _Fit(population, incoming, ranges, grid, target, program.timesteps)
             scaled, stored = fit.solve()
             projections.extend(scaled.projections)
             populations.append(replace(population, neuron=stored))

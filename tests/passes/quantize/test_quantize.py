@@ -119,6 +119,16 @@ def test_thresholds_share_profiles(profiles: int) -> None:
     assert error(network) < 3 * error(rate()) + 0.1
 
 
+@pytest.mark.parametrize(("asked", "held", "most"), [(2, None, 2), (2, 3, 2), (9, 3, 3), (0, 3, 1)])
+def test_fewer_thresholds_on_request_never_more_than_a_core_holds(asked: int, held: int | None, most: int) -> None:
+    context = context_for(GRAPH, X, small_target(threshold_profiles=held))
+    real = AlignWindows().run(ConvertRate(32, Reset.SUBTRACT).run(GRAPH, context), context)
+    network = QuantizeRate(thresholds=asked).run(real, context)
+    counts = [len(np.unique(p.neuron.threshold)) for p in network.populations if isinstance(p.neuron, LIF)]
+    assert max(counts) == most
+    assert error(network) < 3 * error(rate()) + 0.1
+
+
 def test_the_skip_takes_a_power_of_two() -> None:
     network = rate()
     skip = next(p for p in network.projections if (p.source, p.target) == ("stem_relu", "sum_relu"))
