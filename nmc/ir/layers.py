@@ -201,11 +201,22 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class LayerGraph:
-    """The analog network: one input, one output."""
+    """The analog network: one input, one or more outputs.
+
+    Attributes:
+        outputs: the layers whose values they are; several outputs may share one.
+        output_names: what the outputs are called outside; empty: like their layers.
+    """
 
     name: str
     layers: tuple[Layer, ...]
-    output: str
+    outputs: tuple[str, ...]
+    output_names: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]
 
     @cached_property
     def by_name(self) -> Mapping[str, Layer]:

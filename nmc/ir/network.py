@@ -88,20 +88,22 @@ HEADS = ("", "softmax", "sigmoid", "argmax")
 
 @dataclass(frozen=True, eq=False)
 class OutputSpec:
-    """How the read-out becomes the network's output.
+    """How a read-out becomes an output of the network.
 
     Attributes:
-        population: the population that is read.
+        population: the population that is read; several outputs may read one.
         scale: (channels,) or (): real value per unit of the read-out.
         head: what the host computes afterwards: ``softmax`` (over the last axis), ``sigmoid``,
             ``argmax`` (the number of the largest output) or nothing.
         shape: of one output sample in the ONNX file, without batch axis.
+        name: of the output in the ONNX file; may be empty where there is one output only.
     """
 
     population: str
     scale: Array
     shape: Shape
     head: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,7 @@ class Network:
 
     Attributes:
         populations: in topological order of their projections, recurrent ones left out.
+        outputs: one or more, in the order of the ONNX file.
         scales: real value of one unit of each population's message, per channel (decode):
             rate codes stand for ``scale * spikes / timesteps``, graded for ``scale * message``.
     """
@@ -118,9 +121,22 @@ class Network:
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
     input: InputSpec
-    output: OutputSpec
+    outputs: tuple[OutputSpec, ...]
     timesteps: int
     scales: Mapping[str, Array]
+
+    @property
+    def output(self) -> OutputSpec:
+        """The first output."""
+        return self.outputs[0]
+
+    @cached_property
+    def read_outs(self) -> Mapping[str, OutputSpec]:
+        """By population that is read, in order: the first output that reads it."""
+        found: dict[str, OutputSpec] = {}
+        for spec in self.outputs:
+            found.setdefault(spec.population, spec)
+        return found
 
     @cached_property
     def by_name(self) -> Mapping[str, Population]:

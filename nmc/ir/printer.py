@@ -97,7 +97,9 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _graph_lines(graph: LayerGraph) -> list[str]:
-    lines = [f"graph {_name(graph.name)} output={_name(graph.output)}"]
+    named = zip(graph.outputs, graph.output_names or graph.outputs, strict=False)
+    ends = ",".join(_name(layer) if name == layer else f"{_name(name)}:{_name(layer)}" for layer, name in named)
+    lines = [f"graph {_name(graph.name)} output={ends}"]
     for layer in graph.layers:
         reads = f" <- {_names(layer.inputs)}" if layer.inputs else ""
         origin = f"{layer.origin.op}:{_name(layer.origin.node)}"
@@ -111,7 +113,7 @@ def _network_lines(network: Network) -> list[str]:
         f"network {_name(network.name)} timesteps={network.timesteps} total={total} "
         f"integer={_value(network.is_integer)}",
         f"  input {_object(network.input)}",
-        f"  output {_object(network.output)}",
+        *(f"  output {_object(spec)}" for spec in network.outputs),
     ]
     lines += [_population_line(p, network.scales.get(p.name)) for p in network.populations]
     lines += [_projection_line(q) for q in network.projections]

@@ -39,12 +39,17 @@ class ReferenceTrace:
     Attributes:
         messages: by population, (T, *shape): messages in each step of the window.
         potentials: by population with a potential, (T, *shape): v after each step.
-        readout: (*output population shape): v at the window's end, or the message.
+        readouts: of the outputs, in order, (*population shape): v at the window's end, or the message.
     """
 
     messages: Mapping[str, Array]
     potentials: Mapping[str, Array]
-    readout: Array
+    readouts: tuple[Array, ...]
+
+    @property
+    def readout(self) -> Array:
+        """Of the first output."""
+        return self.readouts[0]
 
 
 def encode(network: Network, x: Array) -> Array:
@@ -201,21 +206,22 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
     messages = {name: np.stack(parts) for name, parts in sent.items()}
     stateful = [p.name for p in network.populations if has_potential(p.neuron)]
     potentials = {name: np.stack(held[name]) for name in stateful}
-    last = potentials if network.output.population in potentials else messages
-    return ReferenceTrace(messages, potentials, last[network.output.population][-1])
+    last = messages | potentials
+    return ReferenceTrace(messages, potentials, tuple(last[spec.population][-1] for spec in network.outputs))
 
 
-def decode(network: Network, readout: Array) -> Array:
-    """Read-outs (N, *output population shape) to the network's real outputs (N, *output shape)."""
-    scale = per_channel(network.output.scale, network.by_name[network.output.population].shape)
+def decode(network: Network, readout: Array, output: int = 0) -> Array:
+    """Read-outs of one output, (N, *population shape), to its real values (N, *output shape)."""
+    spec = network.outputs[output]
+    scale = per_channel(spec.scale, network.by_name[spec.population].shape)
     values: Array = (readout * scale).astype(np.float64)
-    if network.output.head == "argmax":
+    if spec.head == "argmax":
         values = values.reshape(len(values), -1).argmax(axis=1).astype(np.float64)
-    values = values.reshape(len(readout), *network.output.shape)
-    if network.output.head == "softmax":
+    values = values.reshape(len(readout), *spec.shape)
+    if spec.head == "softmax":
         exponent = np.exp(values - values.max(axis=-1, keepdims=True))
         values = exponent / exponent.sum(axis=-1, keepdims=True)
-    elif network.output.head == "sigmoid":
+    elif spec.head == "sigmoid":
         values = sigmoid(values)
     return values
 
@@ -226,21 +232,22 @@ def sigmoid(values: Array) -> Array:
     return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
 
 
-def answers(network: Network, outputs: Array) -> Array:
-    """The class numbers, (N,) int64, that outputs (N, *output shape) stand for.
+def answers(network: Network, outputs: Array, output: int = 0) -> Array:
+    """The class numbers, (N,) int64, that values (N, *output shape) of one output stand for.
 
     The place of the largest; the output itself behind an argmax; for a single sigmoid,
     whether it is above one half.
     """
-    flat = outputs.reshape(len(outputs), -1)
-    if network.output.head == "argmax":
+    flat, head = outputs.reshape(len(outputs), -1), network.outputs[output].head
+    if head == "argmax":
         return np.asarray(flat[:, 0].astype(np.int64))
-    if network.output.head == "sigmoid" and flat.shape[1] == 1:
+    if head == "sigmoid" and flat.shape[1] == 1:
         return np.asarray((flat[:, 0] > 0.5).astype(np.int64))
     return np.asarray(flat.argmax(axis=1).astype(np.int64))
 
 
-def classes(network: Network) -> int:
+def classes(network: Network, output: int = 0) -> int:
     """How many class numbers there are, from 0."""
-    outputs = size(network.by_name[network.output.population].shape)
-    return 2 if network.output.head == "sigmoid" and outputs == 1 else outputs
+    spec = network.outputs[output]
+    outputs = size(network.by_name[spec.population].shape)
+    return 2 if spec.head == "sigmoid" and outputs == 1 else outputs

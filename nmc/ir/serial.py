@@ -27,7 +27,7 @@ from nmc.ir.npy import narrowed, npy_bytes
 from nmc.ir.origin import Origin
 
 FORMAT = 1
-"""Format version of the documents."""
+"""Format version of ``mapping.json``."""
 
 Document = dict[str, Any]
 
@@ -56,6 +56,9 @@ _CLASSES: Mapping[str, type] = {
     )
 }
 """All that a document may name. `layers.Slice` is in it; `mapping.Slice` is not."""
+
+_ONE_OUTPUT = (LayerGraph, Network)
+"""Their documents of format 1 have the one ``output`` where there is a list ``outputs`` now."""
 
 
 class _Writer:
@@ -193,6 +196,8 @@ class _Reader:
         if cls is None or cls not in choices:
             found = f"type {name!r}" if name is not None else tree
             return self.wrong(path, "type " + " or ".join(c.__name__ for c in choices), found)
+        if cls in _ONE_OUTPUT and "output" in tree and "outputs" not in tree:
+            tree = {key: value for key, value in tree.items() if key != "output"} | {"outputs": [tree["output"]]}
         known = {f.name: f for f in fields(cls) if f.init}
         for extra in sorted(set(tree) - set(known) - {"type"}):
             self.sink.error("document-invalid", f"{path}: {name} has no field {extra!r}")

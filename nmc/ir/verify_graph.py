@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nmc.ir.connectivity import Shape, size
 from nmc.ir.layers import (
@@ -57,9 +57,19 @@ def graph_findings(graph: LayerGraph) -> list[Finding]:
     inputs = [layer.name for layer in graph.layers if isinstance(layer.op, Input)]
     if len(inputs) != 1:
         findings.append((f"a graph has one input, found {len(inputs)}", None))
-    if graph.output not in seen:
-        findings.append((f"the output '{graph.output}' is no layer", None))
+    findings.extend((message, None) for message in _output_problems(graph, seen))
     return findings
+
+
+def _output_problems(graph: LayerGraph, seen: Mapping[str, Layer]) -> Iterator[str]:
+    if not graph.outputs:
+        yield "a graph has at least one output"
+    for name in graph.outputs:
+        if name not in seen:
+            yield f"the output '{name}' is no layer"
+    names = graph.output_names
+    if names and (len(names) != len(graph.outputs) or len(set(names)) != len(names)):
+        yield f"{len(graph.outputs)} outputs are called {', '.join(map(repr, names))}"
 
 
 def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
-from nmc.ir.network import HEADS, Network, Population, Projection
+from nmc.ir.network import HEADS, Network, OutputSpec, Population, Projection
 from nmc.ir.neurons import (
     IF,
     LIF,
@@ -228,18 +228,17 @@ def _input_problems(network: Network, order: dict[str, Population]) -> Iterator[
 
 
 def _output_problems(network: Network, order: dict[str, Population]) -> Iterator[str]:
-    spec = network.output
-    population = order.get(spec.population)
-    if population is None:
-        yield f"'{spec.population}' is no population"
-        return
-    if isinstance(population.neuron, Source):
-        yield f"'{population.name}' is a source"
-    if spec.head not in HEADS:
-        yield f"the host has no '{spec.head}'"
-    if size(spec.shape) != (1 if spec.head == "argmax" else population.neurons):
-        yield f"outputs of {spec.shape} do not match '{population.name}' of shape {population.shape}"
-    yield from array_problems("scale", spec.scale, [(), population.shape[:1], population.shape])
+    if not network.outputs:
+        yield "a network has at least one"
+    names = [spec.name for spec in network.outputs]
+    if len(names) > 1 and ("" in names or len(set(names)) != len(names)):
+        yield f"several need names of their own, found {', '.join(map(repr, names))}"
+    for spec in network.outputs:
+        population = order.get(spec.population)
+        if population is None:
+            yield f"'{spec.population}' is no population"
+        else:
+            yield from _read_out_problems(spec, population)
     for name, scale in network.scales.items():
         known = order.get(name)
         if known is None:
@@ -247,3 +246,13 @@ def _output_problems(network: Network, order: dict[str, Population]) -> Iterator
         else:
             shapes = [(), known.shape[:1], *_parameter_shapes(known.shape)]
             yield from (f"'{name}': {p}" for p in array_problems("scale", scale, shapes))
+
+
+def _read_out_problems(spec: OutputSpec, population: Population) -> Iterator[str]:
+    if isinstance(population.neuron, Source):
+        yield f"'{population.name}' is a source"
+    if spec.head not in HEADS:
+        yield f"the host has no '{spec.head}'"
+    if size(spec.shape) != (1 if spec.head == "argmax" else population.neurons):
+        yield f"outputs of {spec.shape} do not match '{population.name}' of shape {population.shape}"
+    yield from array_problems("scale", spec.scale, [(), population.shape[:1], population.shape])

@@ -36,15 +36,20 @@ class NetworkRun:
     """Results of `execute_network`, in C order.
 
     Attributes:
-        readout: (N, *output population shape): v at the window's end, or the message.
+        readouts: of the outputs, in order, (N, *population shape): v at the window's end, or the message.
         counts: by population, (N, *shape): messages summed over the window.
         messages, potentials: by population, (N, T, *shape), if kept.
     """
 
-    readout: Array
+    readouts: tuple[Array, ...]
     counts: Mapping[str, Array] = field(default_factory=dict)
     messages: Mapping[str, Array] = field(default_factory=dict)
     potentials: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def readout(self) -> Array:
+        """Of the first output."""
+        return self.readouts[0]
 
 
 def _flat(values: Array, shape: Shape) -> Array:
@@ -213,9 +218,9 @@ def execute_network(
     def stacked(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
         return {name: from_channels_last(np.stack([p[name] for p in parts]), shapes[name]) for name in parts[0]}
 
-    readout = np.stack([run.readout for run in done])
+    readouts = stacked([dict(zip(network.read_outs, run.readouts, strict=True)) for run in done])
     return NetworkRun(
-        from_channels_last(readout, shapes[network.output.population]),
+        tuple(readouts[spec.population] for spec in network.outputs),
         stacked([run.counts for run in done]),
         stacked([run.messages for run in done]),
         stacked([run.potentials for run in done]),
@@ -226,18 +231,19 @@ def _run_sample(network: Network, laid: list[LaidPopulation], sample: Array, cou
     sent: dict[str, Array] = {}
     held: dict[str, Array] = {}
     summed: dict[str, Array] = {}
-    readout: Array = sample
+    last: dict[str, Array] = {}
     for population in laid:
         name = population.population.name
-        messages, potentials = population.respond(population.totals(sent), sample, keep=keep)
+        read = name in network.read_outs
+        messages, potentials = population.respond(population.totals(sent), sample, keep=keep or read)
         sent[name] = messages
         if keep and len(potentials):
             held[name] = potentials
         if counts:
             summed[name] = messages.sum(axis=0, dtype=np.int64 if messages.dtype != np.float64 else np.float64)
-        if name == network.output.population:
-            readout = potentials[-1] if len(potentials) else messages[-1]
-    return NetworkRun(readout, summed, sent if keep else {}, held)
+        if read:
+            last[name] = potentials[-1] if len(potentials) else messages[-1]
+    return NetworkRun(tuple(last[name] for name in network.read_outs), summed, sent if keep else {}, held)
 
 
 def message_rates(network: Network, inputs: Array) -> dict[str, float]:

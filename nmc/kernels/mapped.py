@@ -8,7 +8,7 @@ depend on the number of threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numba
@@ -63,7 +63,7 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
 
 
 @numba.njit(nogil=True, cache=True)
-def _run_sample(tables, shape, sample, bias, state, counts, outputs, out_slots, out_graded, wide):
+def _run_sample(tables, shape, sample, bias, state, counts, outputs, out_slots, wide):
     """One sample; ``state`` is scratch, ``counts`` are added to, ``outputs`` are written."""
     steps, steps_total = shape
     acc, u, v, message, total, ring_slot, ring_value, ring_count, active = state
@@ -114,7 +114,7 @@ def _run_sample(tables, shape, sample, bias, state, counts, outputs, out_slots, 
             s = out_slots[o, 1]
             if active[s]:
                 slot = out_slots[o, 0]
-                readouts[t - tables.slices[s, 3], o] = message[slot] if out_graded else v[slot]
+                readouts[t - tables.slices[s, 3], o] = message[slot] if out_slots[o, 2] else v[slot]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -167,7 +167,8 @@ class MappedRun:
     """Raw results of `execute_mapped`.
 
     Attributes:
-        readouts: (N, T, outputs) int64 read-out after each step of the output's window.
+        readouts: by population that is read, (N, T, its slots) int64: the read-out after each step of
+            its window.
         messages, potentials: (N, T, slots) int64, or None where not kept.
         synops: (clusters,) synaptic operations at each.
         fired: (slots,) messages sent by each.
@@ -175,7 +176,7 @@ class MappedRun:
         overflows: sums of magnitude 2^31 and more.
     """
 
-    readouts: Array
+    readouts: Mapping[str, Array]
     messages: Array | None
     potentials: Array | None
     synops: IndexArray
@@ -245,7 +246,6 @@ class _Job:
     tables: Tables
     inputs: Array
     out_slots: IndexArray
-    graded: bool
     readouts: Array
     sent: Array
     held: Array
@@ -256,15 +256,13 @@ class _Job:
         network, count, slots = program.network, len(inputs), len(program.neurons)
         steps = network.timesteps
         tables = _typed(program.tables, _fits_narrow(program, int(np.abs(inputs).max(initial=0))))
-        here = program.slots_by_population[network.output.population]
-        neuron = network.by_name[network.output.population].neuron
+        out_slots = np.concatenate([_out_slots(program, name) for name in network.read_outs])
         return cls(
             program,
             tables,
             inputs,
-            np.column_stack([here, program.slice_of[here]]).astype(np.int64),
-            isinstance(neuron, Graded | GradedReLU | Source),
-            np.zeros((count, steps, len(here)), dtype=np.int64),
+            out_slots,
+            np.zeros((count, steps, len(out_slots)), dtype=np.int64),
             np.zeros((count, steps if keep_messages else 0, slots), dtype=np.int64),
             np.zeros((count, steps if keep_potentials else 0, slots), dtype=np.int64),
         )
@@ -282,9 +280,15 @@ class _Job:
             worker.counts,
             (self.readouts[index], self.sent[index], self.held[index]),
             self.out_slots,
-            self.graded,
             self.tables.v0.dtype == np.int64,
         )
+
+
+def _out_slots(program: MappedProgram, name: str) -> IndexArray:
+    """(slots, 3): slot, its slice, and whether its message is read and not its potential."""
+    here = program.slots_by_population[name]
+    by_message = isinstance(program.network.by_name[name].neuron, Graded | GradedReLU | Source)
+    return np.column_stack([here, program.slice_of[here], np.full(len(here), by_message)]).astype(np.int64)
 
 
 def execute_mapped(
@@ -328,8 +332,9 @@ def execute_mapped(
     synops, fired, changed, overflows = (
         np.sum(parts, axis=0) for parts in zip(*(w.counts for w in workers), strict=True)
     )
+    ends = np.cumsum([len(program.slots_by_population[name]) for name in program.network.read_outs])
     return MappedRun(
-        job.readouts,
+        dict(zip(program.network.read_outs, np.split(job.readouts, ends[:-1], axis=2), strict=True)),
         job.sent if keep_messages else None,
         job.held if keep_potentials else None,
         synops,

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nmc.runtime.session import RunResult
     from nmc.runtime.verification import Verification
 
-FORMAT = 1
-"""Format version that is written, and the newest that is read."""
+FORMAT = 2
+"""Format version that is written, and the newest that is read; those from 1 on are read too."""
 
 REQUIRED = ("graph.json", "mapping.json", "network.json", "report.json", "source.onnx", "spiking.json")
 """Members besides ``manifest.json`` that every artifact has."""

@@ -69,16 +69,22 @@ class Execution:
     """The result of a run.
 
     Attributes:
-        readout: (N, *output population shape) int64: v at the window's end, or the message.
+        readouts: of the network's outputs, in order, (N, *population shape) int64: v at the
+            window's end, or the message.
         counters: None where the device cannot count.
-        readouts: (N, T, *output population shape) int64: the read-out after every step of
-            the output population's window, where it was asked for.
+        curves: of the outputs, in order, (N, T, *population shape) int64: the read-out after every
+            step of the population's window, where it was asked for.
     """
 
-    readout: Array
+    readouts: tuple[Array, ...]
     trace: Trace
     counters: Counters | None = None
-    readouts: Array | None = None
+    curves: tuple[Array, ...] | None = None
+
+    @property
+    def readout(self) -> Array:
+        """Of the first output."""
+        return self.readouts[0]
 
 
 class Device(Protocol):

@@ -45,7 +45,7 @@ are 0.05 to 0.55 of the bound, most of them a quarter."""
 
 def code_scale(network: Network, population: Population) -> Array:
     """Real value of one message unit (spikes: of one spike in every step), per channel, (C,)."""
-    if population.name == network.output.population:
+    if population.name in network.read_outs:
         return np.zeros(population.shape[0])
     scale = np.asarray(network.scales[population.name], dtype=np.float64)
     full = np.broadcast_to(per_channel(scale, population.shape), population.shape)

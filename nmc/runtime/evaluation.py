@@ -176,9 +176,9 @@ class _Mapped:
         execution = simulator.execute(self._tables, encode(network, x), threads=self.threads, curve=True)
         if execution.counters is not None:
             self.counters = add_counters(self.counters, execution.counters)
-        if execution.readouts is not None:
+        if execution.curves is not None:
             for step in range(network.timesteps):
-                answer = answers(network, decode(network, execution.readouts[:, step]))
+                answer = answers(network, decode(network, execution.curves[0][:, step]))
                 self._agreed[step] += int((answer == answers(network, wanted)).sum())
                 self._right[step] += 0 if labels is None else int((answer == labels).sum())
         return _flat(decode(network, execution.readout))

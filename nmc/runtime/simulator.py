@@ -53,7 +53,7 @@ def simulate(
         trace: of ``messages``, ``potentials``.
         threads: at most this many; None: one per processor. Results do not depend on it.
         progress: called with a text and the fraction done, after every sample.
-        curve: also return the read-out after every step of the output's window.
+        curve: also return the read-outs after every step of the outputs' windows.
 
     Raises:
         NmcError: the inputs do not fit the network, or the mapping names what does not exist.
@@ -89,17 +89,15 @@ def execute(
         threads=threads,
         progress=progress,
     )
-    readouts = _readouts(program, run)
-    return Execution(readouts[:, -1], _trace(program, run), _counters(program, run), readouts if curve else None)
+    read = {name: _curve(program, name, values) for name, values in run.readouts.items()}
+    curves = tuple(read[spec.population] for spec in network.outputs)
+    readouts = tuple(values[:, -1] for values in curves)
+    return Execution(readouts, _trace(program, run), _counters(program, run, len(inputs)), curves if curve else None)
 
 
-def _readouts(program: MappedProgram, run: MappedRun) -> Array:
-    """(N, T, *output population shape); neurons that no core holds read 0."""
-    network = program.network
-    population = network.by_name[network.output.population]
-    values = np.zeros((*run.readouts.shape[:2], population.neurons), dtype=np.int64)
-    values[:, :, program.neurons[program.slots_by_population[population.name]]] = run.readouts
-    return values.reshape(*values.shape[:2], *population.shape)
+def _curve(program: MappedProgram, name: str, values: Array) -> Array:
+    """Read-outs (N, T, *population shape); neurons that no core holds read 0."""
+    return _spread(values, program.neurons[program.slots_by_population[name]], program.network.by_name[name].shape)
 
 
 def _trace(program: MappedProgram, run: MappedRun) -> Trace:
@@ -121,9 +119,9 @@ def _spread(values: Array, neurons: IndexArray, shape: tuple[int, ...]) -> Array
     return spread.reshape(*values.shape[:2], *shape)
 
 
-def _counters(program: MappedProgram, run: MappedRun) -> Counters:
+def _counters(program: MappedProgram, run: MappedRun, samples: int) -> Counters:
     """Everything that is linear in the messages of a slot is counted from those."""
-    network, tables, samples = program.network, program.tables, len(run.readouts)
+    network, tables = program.network, program.tables
     ids, ways = program.clusters, program.destinations
     count = len(ids)
     cluster_of_slice = tables.slices[:, 4]

@@ -258,7 +258,7 @@ def decoded_values(artifact: Artifact, inputs: Array) -> dict[str, Array]:
     """What the populations of the mapped program stand for, (N, *shape) float64, by name.
 
     A message of scale ``s`` that is sent ``c`` times (or sums to c) in T steps is ``s * c / T``;
-    the output population is its read-out times the decode scale.
+    a population that is read is its read-out times the decode scale.
     """
     network = artifact.network
     parts: dict[str, list[Array]] = {p.name: [] for p in network.populations}
@@ -272,8 +272,9 @@ def decoded_values(artifact: Artifact, inputs: Array) -> dict[str, Array]:
 
 
 def _decoded(network: Network, population: Population, run: Execution) -> Array:
-    if population.name == network.output.population:
-        return np.asarray(run.readout * per_channel(network.output.scale, population.shape), dtype=np.float64)
+    for spec, readout in zip(network.outputs, run.readouts, strict=True):
+        if population.name == spec.population:
+            return np.asarray(readout * per_channel(spec.scale, population.shape), dtype=np.float64)
     scale = per_channel(np.asarray(network.scales[population.name], dtype=np.float64), population.shape)
     return np.asarray(run.trace.messages[population.name].sum(axis=1) * scale / network.timesteps)
 
@@ -323,13 +324,13 @@ def compare_with_device(artifact: Artifact, inputs: Array, device: Device) -> Bi
             first = _first(kind, population, wanted[population.name], got[population.name])
             if first is not None:
                 differences[kind, population.name] = first
-    readout_equal = np.array_equal(ours.readout, theirs.readout)
+    pairs = list(zip(network.outputs, ours.readouts, theirs.readouts, strict=True))
+    readout_equal = all(np.array_equal(wanted, got) for _, wanted, got in pairs)
     if not readout_equal and not differences and not missing:
-        output = network.by_name[network.output.population]
-        last = np.zeros_like(ours.readout)[:, None]
-        first = _first("readout", output, last + ours.readout[:, None], last + theirs.readout[:, None])
-        if first is not None:
-            differences["readout", output.name] = first
+        for spec, wanted_last, got_last in pairs:
+            first = _first("readout", network.by_name[spec.population], wanted_last[:, None], got_last[:, None])
+            if first is not None:
+                differences["readout", spec.population] = first
     found = {kind for kind, _ in (*differences, *missing)}
     order = {p.name: number for number, p in enumerate(network.populations)}
     ranked = sorted(differences.values(), key=lambda d: (d.sample, d.step, order[d.population], d.kind))

@@ -57,7 +57,7 @@ def residual_graph(seed: int = 0, *, side: int = 6) -> LayerGraph:
         layer("sum_relu", Relu(), ("sum",), shape),
         layer("logits", dense, ("sum_relu",), (5,)),
     )
-    return LayerGraph("residual", layers, "logits")
+    return LayerGraph("residual", layers, ("logits",))
 
 
 def exported_graph(seed: int = 1) -> LayerGraph:
@@ -83,7 +83,7 @@ def exported_graph(seed: int = 1) -> LayerGraph:
         layer("logits", dense, ("flat",), (5,)),
         layer("probabilities", Softmax(0), ("logits",), (5,)),
     )
-    return LayerGraph("exported", layers, "probabilities")
+    return LayerGraph("exported", layers, ("probabilities",))
 
 
 class GraphOracle:

@@ -159,9 +159,9 @@ def _by_hand(kind: str) -> tuple[Network, np.ndarray]:
     projections.append(
         Projection("out", last.name, "out", Skip(np.array([1, 3, 5, 255, 0, 7]), (n,)), origin, 1, zero, np.array(11))
     )
-    output = OutputSpec("out", np.ones(()), (n,))
+    outputs = (OutputSpec("out", np.ones(()), (n,)),)
     scales = {p.name: np.ones(()) for p in populations}
-    network = Network(kind, tuple(populations), tuple(projections), spec, output, steps, scales)
+    network = Network(kind, tuple(populations), tuple(projections), spec, outputs, steps, scales)
     return network, rng.integers(0, 256, (4, n))
 
 

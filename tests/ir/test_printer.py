@@ -74,7 +74,7 @@ def test_every_weight_shows() -> None:
 
 def test_names_cannot_break_lines() -> None:
     evil = "x\n  y (1) = Input"
-    graph = LayerGraph("g", (layer(evil, graph_of_everything().layers[0].op, (), (1,)),), evil)
+    graph = LayerGraph("g", (layer(evil, graph_of_everything().layers[0].op, (), (1,)),), (evil,))
     text = format_program(graph)
     assert len(text.splitlines()) == 2 and repr(evil) in text
 

@@ -77,7 +77,9 @@ def test_every_neuron_field_survives() -> None:
         replace(network.populations[3], neuron=Graded()),
     )
     spec = replace(network.input, perm=(2, 0, 1), split_sign=True, mode="bias", bias_exp=3)
-    changed = replace(network, populations=populations, input=spec, output=replace(network.output, head="softmax"))
+    changed = replace(
+        network, populations=populations, input=spec, outputs=(replace(network.output, head="softmax", name="y"),)
+    )
     assert_same(through_bytes(changed), changed)
 
 

@@ -103,7 +103,7 @@ def not_finite() -> LayerGraph:
         (with_layer("flat", op=Add(), shape=(32,)), "takes 2"),
         (with_layer("zeros", shape=(4, 6, 7)), "value has shape"),
         (not_finite(), "2 values that are not finite"),
-        (replace(graph_of_everything(), output="nothing"), "'nothing' is no layer"),
+        (replace(graph_of_everything(), outputs=("nothing",)), "'nothing' is no layer"),
         (replace(graph_of_everything(), layers=graph_of_everything().layers[1:]), "one input, found 0"),
     ],
 )
@@ -114,9 +114,9 @@ def test_faults_of_graphs(graph: LayerGraph, words: str) -> None:
 def test_ceiling_mode_of_pooling_is_allowed() -> None:
     x = layer("x", Input(), (), (1, 5, 5))
     pool = layer("p", AveragePool((2, 2), (2, 2)), ("x",), (1, 3, 3))
-    verify_program(LayerGraph("g", (x, pool), "p"))
-    verify_program(LayerGraph("g", (x, replace(pool, shape=(1, 2, 2))), "p"))
-    assert "makes (1, 2, 2)" in findings(LayerGraph("g", (x, replace(pool, shape=(1, 4, 4))), "p"))
+    verify_program(LayerGraph("g", (x, pool), ("p",)))
+    verify_program(LayerGraph("g", (x, replace(pool, shape=(1, 2, 2))), ("p",)))
+    assert "makes (1, 2, 2)" in findings(LayerGraph("g", (x, replace(pool, shape=(1, 4, 4))), ("p",)))
 
 
 def test_reshape_fault_names_the_onnx_node() -> None:
@@ -177,7 +177,7 @@ def with_input(**changes: Any) -> Network:
 
 
 def with_output(**changes: Any) -> Network:
-    return replace(tiny_network(), output=replace(tiny_network().output, **changes))
+    return replace(tiny_network(), outputs=(replace(tiny_network().output, **changes),))
 
 
 DENSE_WIDE = Dense(np.zeros((3, 33), dtype=np.int64), (33,), (3,))
@@ -241,7 +241,7 @@ def test_unaligned_windows_are_accepted_before_align() -> None:
 
 
 def test_all_findings_come_at_once() -> None:
-    network = replace(with_lif(du=-1), timesteps=0, output=replace(tiny_network().output, shape=(9,)))
+    network = replace(with_lif(du=-1), timesteps=0, outputs=(replace(tiny_network().output, shape=(9,)),))
     with pytest.raises(NmcError) as caught:
         verify_program(network)
     assert len(caught.value.diagnostics) == 3

@@ -20,13 +20,13 @@ def test_residual_graph_by_hand() -> None:
 
 def test_average_pool_counts_only_what_is_inside() -> None:
     pool = AveragePool((2, 2), (2, 2), (1, 1, 0, 0))
-    graph = LayerGraph("g", (layer("x", Input(), (), (1, 3, 3)), layer("p", pool, ("x",), (1, 2, 2))), "p")
+    graph = LayerGraph("g", (layer("x", Input(), (), (1, 3, 3)), layer("p", pool, ("x",), (1, 2, 2))), ("p",))
     x = np.arange(9.0).reshape(1, 1, 3, 3)
     np.testing.assert_array_equal(execute_graph(graph, x, ["p"])["p"][0, 0], [[0.0, 1.5], [4.5, 6.0]])
 
 
 def test_average_pool_with_ceiling_mode_divides_by_the_cut_window() -> None:
     pool = AveragePool((2, 2), (2, 2))
-    graph = LayerGraph("g", (layer("x", Input(), (), (1, 3, 3)), layer("p", pool, ("x",), (1, 2, 2))), "p")
+    graph = LayerGraph("g", (layer("x", Input(), (), (1, 3, 3)), layer("p", pool, ("x",), (1, 2, 2))), ("p",))
     x = np.arange(9.0).reshape(1, 1, 3, 3)
     np.testing.assert_array_equal(execute_graph(graph, x, ["p"])["p"][0, 0], [[2.0, 3.5], [6.5, 8.0]])

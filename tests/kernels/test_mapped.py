@@ -17,8 +17,11 @@ from tests.property.random_mapping import random_mapping
 
 
 def same(a, b):
-    names = ("readouts", "messages", "potentials", "synops", "fired", "changed")
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names) and a.overflows == b.overflows
+    names = ("messages", "potentials", "synops", "fired", "changed")
+    read = a.readouts.keys() == b.readouts.keys() and all(
+        np.array_equal(a.readouts[n], b.readouts[n]) for n in a.readouts
+    )
+    return read and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names) and a.overflows == b.overflows
 
 
 @pytest.mark.parametrize("kind", ["rate", "lif-leak", "reset-zero", "any"])
@@ -61,7 +64,7 @@ def test_no_samples():
     program = build_tables(random_mapping(random_network(1), 1))
     shape = program.network.by_name["input"].shape
     run = execute_mapped(program, np.zeros((0, *shape), dtype=np.int64))
-    assert len(run.readouts) == 0 and run.fired.sum() == 0
+    assert all(len(values) == 0 for values in run.readouts.values()) and run.fired.sum() == 0
 
 
 def potentials(network, sample, name):
@@ -125,9 +128,9 @@ def test_messages_outside_the_window_are_lost():
     late = replace(last, axons=(replace(last.axons[0], delay=3),))
     run = simulate(replace(routed, clusters=(*routed.clusters[:-1], late)), np.array([[1]]), curve=True)
     on_time = simulate(routed, np.array([[1]]), curve=True)
-    assert on_time.readouts.reshape(-1).tolist() == [256, 512, 768, 1024]
+    assert on_time.curves[0].reshape(-1).tolist() == [256, 512, 768, 1024]
     # Two steps late: what would arrive after the window is neither integrated nor counted as work.
-    assert run.readouts.reshape(-1).tolist() == [0, 0, 256, 512]
+    assert run.curves[0].reshape(-1).tolist() == [0, 0, 256, 512]
     assert on_time.counters.synops - run.counters.synops == 2
     forever = replace(last, axons=(replace(last.axons[0], delay=1000),))
     assert not simulate(replace(routed, clusters=(*routed.clusters[:-1], forever)), np.array([[1]])).readout.any()

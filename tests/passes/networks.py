@@ -66,7 +66,7 @@ class Build:
             tuple(self.populations),
             tuple(self.projections),
             spec,
-            OutputSpec(last.name, np.array(1.0), last.shape),
+            (OutputSpec(last.name, np.array(1.0), last.shape),),
             timesteps,
             {},
         )

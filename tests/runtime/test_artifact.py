@@ -77,7 +77,7 @@ def test_round_trip(saved: Path) -> None:
     assert format_program(read.spiking) == format_program(made.spiking)
     assert read.source_onnx == made.source_onnx and read.payload == made.payload and read.report == made.report
     assert read.grid == made.grid and read.network is read.routed.network
-    assert read.manifest["seed"] == 0 and read.manifest["format"] == 1
+    assert read.manifest["seed"] == 0 and read.manifest["format"] == 2
 
 
 def test_bytes_depend_on_content_only(saved: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def swap(members: dict[str, bytes]) -> None:
         (edit("mapping.json", routes=[{}]), "document-invalid", "missing"),
         (edit("mapping.json", cores=[]), "ir-invalid", "lie on no core"),
         (edit("mapping.json", format=7), "artifact-newer", "format 7"),
-        (edit("manifest.json", format=2), "artifact-newer", "format 2"),
+        (edit("manifest.json", format=3), "artifact-newer", "format 3"),
         (edit("manifest.json", format="1"), "artifact-corrupt", "without a format version"),
         (edit("manifest.json", format=True), "artifact-corrupt", "without a format version"),
         (lambda members: members.update({"manifest.json": b"[]"}), "artifact-corrupt", "format version"),

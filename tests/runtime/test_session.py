@@ -27,7 +27,7 @@ class Mute:
         return self._reason
 
     def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-        return Execution(np.zeros((len(inputs), 5), dtype=np.int64), Trace())
+        return Execution((np.zeros((len(inputs), 5), dtype=np.int64),), Trace())
 
 
 def test_outputs_are_the_decoded_readouts() -> None:

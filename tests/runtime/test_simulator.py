@@ -142,19 +142,19 @@ def test_the_curve_is_the_readout_of_shorter_runs(seed):
     network = random_network(seed, kind="rate")
     inputs = random_inputs(network, 2, 5)
     run = simulate(random_mapping(network, seed), inputs, curve=True)
-    assert run.readouts.shape == (2, network.timesteps, *run.readout.shape[1:])
-    assert np.array_equal(run.readouts[:, -1], run.readout)
+    assert run.curves[0].shape == (2, network.timesteps, *run.readout.shape[1:])
+    assert np.array_equal(run.curves[0][:, -1], run.readout)
     for steps in range(1, network.timesteps):
         shorter = replace(network, timesteps=steps)
         wanted = np.stack([reference.run(shorter, x).readout for x in inputs])
-        assert np.array_equal(run.readouts[:, steps - 1], wanted)
+        assert np.array_equal(run.curves[0][:, steps - 1], wanted)
 
 
 def test_only_what_was_asked_for_is_kept():
     network = random_network(1)
     routed, inputs = random_mapping(network, 1), random_inputs(network, 2, 1)
     plain = simulate(routed, inputs)
-    assert not plain.trace.messages and not plain.trace.potentials and plain.readouts is None
+    assert not plain.trace.messages and not plain.trace.potentials and plain.curves is None
     sent = simulate(routed, inputs, trace=frozenset({"messages"}))
     assert set(sent.trace.messages) == set(network.by_name) and not sent.trace.potentials
 

@@ -269,7 +269,7 @@ def test_a_different_readout_alone_is_named() -> None:
     def change(run: Execution) -> Execution:
         readout = run.readout.copy()
         readout[1, 2] -= 64
-        return replace(run, readout=readout)
+        return replace(run, readouts=(readout,))
 
     artifact = residual_artifact()
     exact = compare_with_device(artifact, encode(artifact.network, X), Other(change))

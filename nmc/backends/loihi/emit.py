@@ -103,7 +103,7 @@ def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> 
         "@POTENTIALS@": int_tuple(tuple(potentials)),
         "@LOADED@": int_tuple(tuple(loaded)),
         "@INPUT@": str(numbers[network.input.population]),
-        "@OUTPUT@": str(numbers[network.output.population]),
+        "@OUTPUTS@": int_tuple(tuple(numbers[name] for name in network.read_outs)),
         "@BUILD@": "\n".join("    " + line for line in build),
     }
     return _filled(template("program.py.txt"), fields)
@@ -134,10 +134,18 @@ def _readme(network: Network) -> str:
         {
             "@INPUTS@": str(network.by_name[spec.population].neurons),
             "@INPUTMODE@": f"{driven}, {int(spec.low)} to {int(spec.high)}.",
-            "@OUTPUTS@": str(network.by_name[network.output.population].neurons),
+            "@OUTPUTS@": _read_outs(network),
             "@STEPS@": str(int(network.timesteps)),
             "@HARDWARE@": hardware,
         },
+    )
+
+
+def _read_outs(network: Network) -> str:
+    """The arrays that a run writes for the outputs."""
+    numbers = {population.name: number for number, population in enumerate(network.populations)}
+    return ", ".join(
+        f"`readout_{numbers[name]}` (samples, {network.by_name[name].neurons}) int64" for name in network.read_outs
     )
 
 

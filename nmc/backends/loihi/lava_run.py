@@ -77,7 +77,8 @@ def run_program(
         {name: np.concatenate([getattr(e.trace, kind)[name] for e in done]) for name in getattr(done[0].trace, kind)}
         for kind in ("messages", "potentials")
     )
-    return Execution(np.concatenate([e.readout for e in done]), Trace(*kinds))
+    readouts = tuple(np.concatenate(parts) for parts in zip(*(e.readouts for e in done), strict=True))
+    return Execution(readouts, Trace(*kinds))
 
 
 def run_programs(jobs: Sequence[Job], timeout: float | None = None) -> list[Execution]:
@@ -231,7 +232,14 @@ def _results(job: Job, path: Path, ended: Ended) -> Execution:
         values: Array = found[key].reshape(shape).astype(np.int64)
         return values
 
-    readout = array("readout", (samples, *network.by_name[network.output.population].shape))
+    if "readout" in found and len(network.read_outs) == 1:  # programs of artifact format 1
+        found["readout_" + str(network.populations.index(network.by_name[network.output.population]))] = found[
+            "readout"
+        ]
+    numbers = {population.name: number for number, population in enumerate(network.populations)}
+    read = {
+        name: array(f"readout_{numbers[name]}", (samples, *network.by_name[name].shape)) for name in network.read_outs
+    }
     kinds: dict[str, dict[str, Array]] = {"messages": {}, "potentials": {}}
     for number, population in enumerate(network.populations):
         shape = (samples, network.timesteps, *population.shape)
@@ -239,7 +247,8 @@ def _results(job: Job, path: Path, ended: Ended) -> Execution:
             kinds["messages"][population.name] = array(f"messages_{number}", shape)
         if "potentials" in job.trace and isinstance(population.neuron, LIF | IF | Integrator):
             kinds["potentials"][population.name] = array(f"potentials_{number}", shape)
-    return Execution(readout, Trace(kinds["messages"], kinds["potentials"]))
+    readouts = tuple(read[spec.population] for spec in network.outputs)
+    return Execution(readouts, Trace(kinds["messages"], kinds["potentials"]))
 
 
 class LavaDevice:

@@ -23,12 +23,12 @@ class HostInput:
     produces: ClassVar[type[Network]] = Network
 
     def run(self, program: Network, context: Context) -> Network:
-        """The same network with `on_host` set; the read-out always stays on the chip."""
+        """The same network with `on_host` set; read-outs always stay on the chip."""
         entry = program.input.population
         moved = {entry}
         for population in program.populations:
             sources = {p.source for p in program.incoming[population.name]}
-            if sources == {entry} and population.name != program.output.population:
+            if sources == {entry} and population.name not in program.read_outs:
                 moved.add(population.name)
         populations = tuple(replace(p, on_host=p.on_host or p.name in moved) for p in program.populations)
         return replace(program, populations=populations)

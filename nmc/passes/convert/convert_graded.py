@@ -10,7 +10,7 @@ import numpy as np
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
-from nmc.ir.network import Network, OutputSpec, Population, Projection
+from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Neuron, Reset
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
@@ -62,5 +62,5 @@ class ConvertGraded:
             scales[unit.name] = np.array(1.0)
             neuron: Neuron = GradedReLU() if unit.relu else Graded()
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
-        output = OutputSpec(units.output, np.array(1.0), units.output_shape, units.head)
-        return Network(program.name, tuple(populations), tuple(projections), encoded.spec, output, 1, scales)
+        outputs = units.output_specs(1.0)
+        return Network(program.name, tuple(populations), tuple(projections), encoded.spec, outputs, 1, scales)

@@ -10,7 +10,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, Connectivity
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
-from nmc.ir.network import Network, OutputSpec, Population, Projection
+from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, IdealIntegrator, Reset
 from nmc.ir.reference import per_channel
 from nmc.kernels.propagate import to_channels_last
@@ -100,9 +100,9 @@ class ConvertRate:
             else:
                 scales[unit.name] = np.array(1.0)
                 populations.append(Population(unit.name, unit.shape, IdealIntegrator(bias(unit)), unit.origin))
-        output = OutputSpec(units.output, np.array(1.0 / self.timesteps), units.output_shape, units.head)
+        outputs = units.output_specs(1.0 / self.timesteps)
         return Network(
-            program.name, tuple(populations), tuple(projections), encoded.spec, output, self.timesteps, scales
+            program.name, tuple(populations), tuple(projections), encoded.spec, outputs, self.timesteps, scales
         )
 
     def _neuron(self, unit: Unit, values: Array, context: Context) -> tuple[IF, Array]:

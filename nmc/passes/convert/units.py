@@ -10,6 +10,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import Add, Head, Input, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
+from nmc.ir.network import OutputSpec
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
 
@@ -25,7 +26,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A population-to-be: ``relu(sum of terms + bias)``, or without the ReLU (the output).
+    """A population-to-be: ``relu(sum of terms + bias)``, or without the ReLU (a read-out).
 
     Attributes:
         name: of the layer whose value it holds.
@@ -40,6 +41,23 @@ class Unit:
     origin: Origin
 
 
+@dataclass(frozen=True)
+class UnitOutput:
+    """An output of the network.
+
+    Attributes:
+        unit: that is read.
+        shape: of the output in the ONNX file.
+        head: what the host computes behind it, as in `nmc.ir.network.OutputSpec`.
+        name: in the ONNX file.
+    """
+
+    unit: str
+    shape: Shape
+    head: str
+    name: str
+
+
 @dataclass(frozen=True, eq=False)
 class Units:
     """All units in topological order, and the two ends of the network.
@@ -49,18 +67,18 @@ class Units:
             transposition or reshape on the host, if there is one).
         input_shape: of a sample in the ONNX file.
         input_perm: transposition of a sample's axes that the host does, or None.
-        output: name of the unit that is read.
-        head: what the host computes behind it, as in `nmc.ir.network.OutputSpec`.
-        output_shape: of the output in the ONNX file.
+        outputs: in the order of the ONNX file.
     """
 
     units: tuple[Unit, ...]
     input: Layer
     input_shape: Shape
     input_perm: tuple[int, ...] | None
-    output: str
-    head: str
-    output_shape: Shape
+    outputs: tuple[UnitOutput, ...]
+
+    def output_specs(self, scale: float) -> tuple[OutputSpec, ...]:
+        """The network's outputs; ``scale`` is the real value of one unit of every read-out."""
+        return tuple(OutputSpec(o.unit, np.array(scale), o.shape, o.head, o.name) for o in self.outputs)
 
 
 def _bias_sum(biases: list[tuple[Array, Shape]], shape: Shape) -> Array:
@@ -107,9 +125,8 @@ def read_units(graph: LayerGraph) -> Units:
         if isinstance(layer.op, Transpose | Reshape) and layer.inputs == (graph.input.name,):
             # Encoding brings the input into the population's shape, so a reshape needs no more.
             entry, perm = layer, layer.op.perm if isinstance(layer.op, Transpose) else None
-    last = layers[graph.output]
-    head = type(last.op).__name__.lower() if isinstance(last.op, Head) else ""
-    tail = layers[last.inputs[0]] if head else last
+    ends = [layers[name] for name in graph.outputs]
+    tails = [layers[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
     units: list[Unit] = []
     for layer in graph.layers:
         if isinstance(layer.op, Relu):
@@ -122,16 +139,10 @@ def read_units(graph: LayerGraph) -> Units:
                     np.zeros(before.shape[0]),
                 )
             units.append(Unit(layer.name, layer.shape, terms, bias, True, layer.origin))
-        elif layer is tail and isinstance(layer.op, Linear | Add):
+        elif layer in tails and isinstance(layer.op, Linear | Add):
             terms, bias = _terms(layer, layers)
             units.append(Unit(layer.name, layer.shape, terms, bias, False, layer.origin))
-    output = tail.name
-    if isinstance(tail.op, Relu):
-        # The read-out of a ReLU: an integrator that counts what the ReLU population sends.
-        shape = tail.shape
-        term = Term(tail.name, Skip(np.ones(shape[0]), shape), tail.origin)
-        output = f"{tail.name}:read-out"
-        units.append(Unit(output, shape, (term,), np.zeros(shape[0]), False, tail.origin))
+    units.extend(_counter(tail) for tail in dict.fromkeys(tails) if isinstance(tail.op, Relu))
     known = {entry.name, *(unit.name for unit in units)}
     for unit in units:
         for term in unit.terms:
@@ -149,4 +160,20 @@ def read_units(graph: LayerGraph) -> Units:
             ExitCode.MODEL,
             help="compile a network with at least one Conv, Gemm or MatMul",
         )
-    return Units(tuple(units), entry, graph.input.shape, perm, output, head, last.shape)
+    outputs = tuple(
+        UnitOutput(
+            _counter(tail).name if isinstance(tail.op, Relu) else tail.name,
+            end.shape,
+            type(end.op).__name__.lower() if isinstance(end.op, Head) else "",
+            name,
+        )
+        for name, end, tail in zip(graph.output_names or graph.outputs, ends, tails, strict=True)
+    )
+    return Units(tuple(units), entry, graph.input.shape, perm, outputs)
+
+
+def _counter(relu: Layer) -> Unit:
+    """The read-out of a ReLU: a unit that adds up what the ReLU's population sends."""
+    shape = relu.shape
+    term = Term(relu.name, Skip(np.ones(shape[0]), shape), relu.origin)
+    return Unit(f"{relu.name}:read-out", shape, (term,), np.zeros(shape[0]), False, relu.origin)

@@ -113,7 +113,7 @@ def _decoded_means(network: Network, population: Population, responses: list[tup
     channels = population.shape[0]
     if isinstance(population.neuron, Integrator | IdealIntegrator):
         held = np.stack([potentials[-1] for _, potentials in responses]).astype(np.float64)
-        return column_means(held.reshape(-1, channels)) * network.output.scale
+        return column_means(held.reshape(-1, channels)) * network.read_outs[population.name].scale
     counts = np.stack([messages.sum(axis=0, dtype=np.float64) for messages, _ in responses])
     per_step = column_means(counts.reshape(-1, channels)) / network.timesteps
     return np.asarray(per_step * network.scales[population.name])
@@ -126,14 +126,14 @@ def _shifted(network: Network, population: Population, error: Array, limits: Neu
         case IF():
             return replace(population, neuron=replace(neuron, bias=neuron.bias + per_channel(error, shape)))
         case IdealIntegrator():
-            step = error / (network.output.scale * network.timesteps)
+            step = error / (network.read_outs[population.name].scale * network.timesteps)
             return replace(population, neuron=replace(neuron, bias=neuron.bias + per_channel(step, shape)))
         case LIF():
             # One spike stands for scale / T and costs one threshold.
             units = error / network.scales[population.name] * UNIT
             added = per_channel(units, shape) * neuron.threshold
         case Integrator():
-            added = per_channel(error / (network.output.scale * network.timesteps), shape)
+            added = per_channel(error / (network.read_outs[population.name].scale * network.timesteps), shape)
         case _:
             raise TypeError(f"{type(neuron).__name__} has no bias")
     # A correction is small: where it would pass the largest bias, the largest bias is kept.

@@ -75,7 +75,7 @@ class QuantizeGraded:
                 _prove(projection, reach[projection.source], context)
             scales[population.name] = scale
             reach[population.name] = float((top[population.name] / scale).max()) * MARGIN
-        hidden = max(value for name, value in reach.items() if name != program.output.population)
+        hidden = max(value for name, value in reach.items() if name not in program.read_outs)
         context.diagnostics.note(
             "graded-range-assumed",
             f"messages are assumed to stay within {MARGIN} times their calibrated range "
@@ -83,9 +83,9 @@ class QuantizeGraded:
             "sums beyond 2^31",
         )
         real = {name: program.scales[name] * scale for name, scale in scales.items()}
-        output = replace(program.output, scale=scales[program.output.population])
+        outputs = tuple(replace(spec, scale=scales[spec.population]) for spec in program.outputs)
         ordered = tuple(projections[p.name] for p in program.projections)
-        return replace(program, populations=tuple(populations), projections=ordered, scales=real, output=output)
+        return replace(program, populations=tuple(populations), projections=ordered, scales=real, outputs=outputs)
 
 
 def _largest_drives(network: Network, inputs: Array) -> Mapping[str, Array]:

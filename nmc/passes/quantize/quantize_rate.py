@@ -83,7 +83,7 @@ class QuantizeRate:
         ranges = _message_ranges(program)
         populations: list[Population] = []
         projections: list[Projection] = []
-        output = program.output
+        units: dict[str, Array] = {}
         for population in program.populations:
             incoming = program.incoming[population.name]
             neuron = population.neuron
@@ -97,11 +97,11 @@ class QuantizeRate:
             scaled, stored = fit.solve()
             projections.extend(scaled.projections)
             populations.append(replace(population, neuron=stored))
-            if population.name == output.population:
-                output = replace(output, scale=output.scale * scaled.unit / UNIT)
+            units[population.name] = scaled.unit
+        outputs = tuple(replace(s, scale=s.scale * units[s.population] / UNIT) for s in program.outputs)
         order = {p.name: number for number, p in enumerate(program.projections)}
         projections.sort(key=lambda p: order[p.name])
-        return replace(program, populations=tuple(populations), projections=tuple(projections), output=output)
+        return replace(program, populations=tuple(populations), projections=tuple(projections), outputs=outputs)
 
 
 def _message_ranges(network: Network) -> Mapping[str, tuple[int, int]]:

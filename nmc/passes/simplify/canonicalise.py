@@ -33,14 +33,14 @@ class Canonicalise:
 
     The canonical form, which the convert stage reads:
 
-    * Layers are `Input`, `Linear`, `Add`, `Relu`, and a `Head` as the output only.
+    * Layers are `Input`, `Linear`, `Add`, `Relu`, and a `Head` as an output only.
     * At most one `Transpose` or `Reshape`, directly behind the input and its only reader:
       a layout (e.g. NHWC) that the host changes while it encodes. Below, "the input" is
       its value then.
     * A `Linear` reads the input or a `Relu`; a geometric operator (`Conv2d`, `Pool`,
       `Skip`) reads a value of its own ``in_shape``.
     * An `Add` reads `Linear`, `Relu` or the input, two or more, none twice.
-    * A `Relu` reads a `Linear` or an `Add`. The output is a `Linear`, `Add` or `Relu`,
+    * A `Relu` reads a `Linear` or an `Add`. An output is a `Linear`, `Add` or `Relu`,
       perhaps under a `Head`.
     * ``origin.output`` names the ONNX tensor with the layer's value (a reshaped tensor has
       the same C order); it is empty where the ONNX file has no such tensor.
@@ -59,15 +59,16 @@ class Canonicalise:
                 before left something behind.
         """
         graph = _with_linear_before_relu(as_graph(program))
-        last = graph.by_name[graph.output]
-        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
-        if isinstance(tail.op, Input | Transpose | Reshape):
-            raise NmcError.single(
-                "graph-empty",
-                "the network has no layer with weights to put on a chip",
-                ExitCode.MODEL,
-                help="compile a network with at least one Conv, Gemm or MatMul",
-            )
+        for name in graph.outputs:
+            last = graph.by_name[name]
+            tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
+            if isinstance(tail.op, Input | Transpose | Reshape):
+                raise NmcError.single(
+                    "graph-empty",
+                    "the network has no layer with weights to put on a chip",
+                    ExitCode.MODEL,
+                    help="compile a network with at least one Conv, Gemm or MatMul",
+                )
         # What came from another pass that reported an error need not be canonical.
         if not context.diagnostics.errors:
             problems = [Diagnostic("graph-not-canonical", text, origin=layer.origin) for layer, text in faults(graph)]
@@ -111,7 +112,8 @@ def faults(graph: LayerGraph) -> list[tuple[Layer, str]]:
             case Relu():
                 fine = isinstance(ops[0], Linear | Add)
             case Softmax() | Sigmoid() | ArgMax():
-                fine = layer.name == graph.output and isinstance(ops[0], Linear | Add | Relu)
+                fine = layer.name in graph.outputs and isinstance(ops[0], Linear | Add | Relu)
+                fine = fine and not graph.users[layer.name]
             case _:
                 fine = False
         if not fine:

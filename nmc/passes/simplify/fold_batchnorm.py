@@ -37,7 +37,7 @@ class FoldBatchnorm:
             layers[layer.name] = layer
             if isinstance(layer.op, BatchNorm):
                 source = layers[layer.inputs[0]]
-                alone = graph.users[source.name] == (layer.name,) and source.name != graph.output
+                alone = graph.users[source.name] == (layer.name,) and source.name not in graph.outputs
                 layers[layer.name] = _folded(layer, layer.op, source if alone else None)
         return rebuilt(graph, layers.values())
 

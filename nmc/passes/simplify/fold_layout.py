@@ -48,7 +48,7 @@ class FoldLayout:
     produces: ClassVar[type[Program]] = LayerGraph
 
     def run(self, program: Program, context: Context) -> Program:
-        """The same output without movements, but for one behind the input."""
+        """The same outputs without movements, but for one behind the input."""
         graph = as_graph(program)
         if not any(isinstance(layer.op, Reshape | Transpose) for layer in graph.layers):
             return program
@@ -86,7 +86,7 @@ class _Editor:
 
     def is_private(self, source: Layer) -> bool:
         """Whether one layer alone reads a value."""
-        return len(self.graph.users[source.name]) == 1 and source.name != self.graph.output
+        return len(self.graph.users[source.name]) == 1 and source.name not in self.graph.outputs
 
 
 def _is_movement(layer: Layer) -> bool:
@@ -183,7 +183,7 @@ def _sink(editor: _Editor) -> bool:
     """Exchange movements with the ReLU, sum or one-to-one layer behind them."""
     for layer in editor.graph.layers:
         moved = [editor.graph.by_name[name] for name in layer.inputs]
-        if not moved or not _is_pointwise(layer) or layer.name == editor.graph.output:
+        if not moved or not _is_pointwise(layer) or layer.name in editor.graph.outputs:
             continue
         if not all(_is_movement(m) and m.op == moved[0].op for m in moved):
             continue
@@ -224,7 +224,7 @@ def _permute(editor: _Editor) -> bool:
         if isinstance(editor.source(layer).op, Input) and editor.is_private(editor.source(layer))
     }
     for layer in filter(_is_movement, graph.layers):
-        ends_here = layer.name == graph.output or any(
+        ends_here = layer.name in graph.outputs or any(
             not _is_movement(graph.by_name[user]) for user in graph.users[layer.name]
         )
         if layer.name in host or not ends_here:

@@ -36,7 +36,7 @@ class FuseLinear:
     """Linear layers of linear layers become one; sums of sums become flat.
 
     Afterwards every `Linear` reads the input, its movement, or a `Relu`, and every `Add`
-    is read by a `Relu`, a `Head` or the output. A linear layer over a sum is
+    is read by a `Relu`, a `Head` or an output. A linear layer over a sum is
     distributed over its terms. The products are exact: convolutions and poolings compose
     to a convolution where borders allow it, and to `Sparse` or `Dense` elsewhere.
     """
@@ -47,7 +47,7 @@ class FuseLinear:
     produces: ClassVar[type[Program]] = LayerGraph
 
     def run(self, program: Program, context: Context) -> Program:
-        """The same values of all ReLUs and of the output; an error for what exceeds the budget."""
+        """The same values of all ReLUs and of the outputs; an error for what exceeds the budget."""
         fusion = _Fusion(as_graph(program), context)
         fused = fusion.run()
         same = len(fused.layers) == len(fusion.graph.layers) and all(
@@ -83,7 +83,8 @@ class _Fusion:
                         self._materialise(layer.inputs[0])
                     self.made[layer.name] = layer
                     self.terms[layer.name] = (Term(layer.name),)
-        self._materialise(self.graph.output)
+        for name in self.graph.outputs:
+            self._materialise(name)
         return rebuilt(self.graph, self.made.values())
 
     def _through(self, layer: Layer, op: Linear) -> tuple[Term, ...]:

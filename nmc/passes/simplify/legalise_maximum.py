@@ -85,7 +85,7 @@ def _only_relu(name: str, graph: LayerGraph) -> bool:
     """Whether all that is done with a value, but for moving it, is a ReLU."""
     readers = [graph.by_name[user] for user in graph.users[name]]
     return (
-        name != graph.output
+        name not in graph.outputs
         and bool(readers)
         and all(
             isinstance(reader.op, Relu)

@@ -26,15 +26,18 @@ def as_graph(program: Program) -> LayerGraph:
 
 
 def rebuilt(
-    graph: LayerGraph, layers: Iterable[Layer], same: Mapping[str, str] | None = None, output: str | None = None
+    graph: LayerGraph,
+    layers: Iterable[Layer],
+    same: Mapping[str, str] | None = None,
+    outputs: tuple[str, ...] | None = None,
 ) -> LayerGraph:
     """A graph of these layers, sorted, without those that nothing reads.
 
     Args:
-        graph: gives the name and the output.
+        graph: gives the name and the outputs.
         layers: in any order; names are unique.
         same: layer -> layer with the same value; readers of the first read the second.
-        output: the new output, if it changes.
+        outputs: the new outputs, if they change.
     """
     same = same or {}
 
@@ -47,11 +50,11 @@ def rebuilt(
     for layer in layers:
         inputs = tuple(final(name) for name in layer.inputs)
         known[layer.name] = layer if inputs == layer.inputs else replace(layer, inputs=inputs)
-    end = final(output or graph.output)
+    ends = tuple(final(name) for name in outputs or graph.outputs)
     order: list[Layer] = []
     done: set[str] = set()
-    # Depth first from the output, without recursion: networks may be thousands of layers deep.
-    stack = [(end, False)]
+    # Depth first from the outputs, without recursion: networks may be thousands of layers deep.
+    stack = [(name, False) for name in reversed(ends)]
     while stack:
         name, expanded = stack.pop()
         if name in done:
@@ -64,7 +67,7 @@ def rebuilt(
         stack.extend((source, False) for source in reversed(known[name].inputs) if source not in done)
     # The input stays even where nothing reads it: a later pass says so.
     order[:0] = [layer for layer in known.values() if isinstance(layer.op, Input) and layer.name not in done]
-    return LayerGraph(graph.name, tuple(order), end)
+    return replace(graph, layers=tuple(order), outputs=ends)
 
 
 def fresh_name(wanted: str, taken: set[str]) -> str:

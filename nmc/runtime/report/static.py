@@ -33,7 +33,7 @@ from nmc.hardware.timing import estimate_latency
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool, Skip, size
 from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.mapping import HOST, Routed
-from nmc.ir.network import Population
+from nmc.ir.network import Network, Population
 from nmc.ir.neurons import LIF, Source
 
 Use = Mapping[int, Mapping[str, tuple[int, int | None]]]
@@ -183,11 +183,20 @@ def _notes(routed: Routed, population: Population, target: Target) -> list[str]:
         notes.append("computed by the host")
     elif population.name == routed.network.input.population:
         notes.append("input, driven by its bias")
-    if population.name == routed.network.output.population:
-        notes.append("read-out" + (f", {head} on the host" if (head := routed.network.output.head) else ""))
+    notes.extend(_read_out_notes(routed.network, population.name))
     if isinstance(neuron, LIF) and str(neuron.reset) in target.neurons.microcode:
         notes.append("neuron microcode on hardware")
     return notes
+
+
+def _read_out_notes(network: Network, name: str) -> list[str]:
+    """For each output that a population is read for: which, if there are several, and its head."""
+    several = len(network.outputs) > 1
+    return [
+        "read-out" + (f" '{spec.name}'" if several else "") + (f", {spec.head} on the host" if spec.head else "")
+        for spec in network.outputs
+        if spec.population == name
+    ]
 
 
 def _cores(routed: Routed, events: EventCounts, use: Use) -> list[dict[str, Any]]:

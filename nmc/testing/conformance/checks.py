@@ -91,7 +91,8 @@ def simulator(bench: Bench, case: Case, artifact: Artifact) -> None:
     ours = simulate(artifact.routed, inputs, trace=KINDS)
     for number, sample in enumerate(inputs):
         wanted = reference.run(network, sample)
-        require(np.array_equal(ours.readout[number], wanted.readout), f"sample {number}: read-outs differ")
+        for own_last, last in zip(ours.readouts, wanted.readouts, strict=True):
+            require(np.array_equal(own_last[number], last), f"sample {number}: read-outs differ")
         for kind, theirs, own in (
             ("messages", wanted.messages, ours.trace.messages),
             ("potentials", wanted.potentials, ours.trace.potentials),
@@ -101,14 +102,18 @@ def simulator(bench: Bench, case: Case, artifact: Artifact) -> None:
 
 
 def follows_the_network(bench: Bench, case: Case, artifact: Artifact) -> None:
-    """The output of the mapped network correlates with the float network's."""
+    """The outputs of the mapped network correlate with the float network's."""
     graph, x = networks()[case.network], bench.inputs(case)
-    wanted = execute_graph(graph, x, [graph.output])[graph.output].reshape(-1)
+    analog = execute_graph(graph, x, graph.outputs)
     execution = simulate(artifact.routed, reference.encode(artifact.network, x))
-    found = reference.decode(artifact.network, execution.readout).reshape(-1)
-    require(bool(found.std() > 0), "the output never changes")
-    correlation = float(np.corrcoef(found, wanted)[0, 1])
-    require(correlation >= CORRELATION, f"correlation {correlation:.3f} with the float network, below {CORRELATION}")
+    for number, (name, readout) in enumerate(zip(graph.outputs, execution.readouts, strict=True)):
+        found, wanted = reference.decode(artifact.network, readout, number).reshape(-1), analog[name].reshape(-1)
+        require(bool(found.std() > 0), f"the output '{name}' never changes")
+        correlation = float(np.corrcoef(found, wanted)[0, 1])
+        require(
+            correlation >= CORRELATION,
+            f"'{name}' has the correlation {correlation:.3f} with the float network, below {CORRELATION}",
+        )
 
 
 def same_program(bench: Bench, case: Case, artifact: Artifact) -> None:
@@ -135,7 +140,8 @@ def round_trip(bench: Bench, case: Case, artifact: Artifact) -> None:
     require(loaded.payload == artifact.payload, "the program was changed on the way")
     inputs = reference.encode(loaded.network, bench.inputs(case)[:EXACT_SAMPLES])
     before, after = simulate(artifact.routed, inputs), simulate(loaded.routed, inputs)
-    require(np.array_equal(before.readout, after.readout), "loaded, it computes something else")
+    for one, other in zip(before.readouts, after.readouts, strict=True):
+        require(np.array_equal(one, other), "loaded, it computes something else")
     require(before.counters == after.counters, "loaded, it counts something else")
 
 
@@ -163,7 +169,9 @@ def device(bench: Bench, case: Case, artifact: Artifact, executor: Device) -> No
             # What a source sends is the input itself; some chips trace it, some do not.
             if name in found and name in wanted and not isinstance(population.neuron, Source):
                 _same(f"{kind} of '{name}'", wanted[name], found[name])
-    _same("read-out", ours.readout, theirs.readout)
+    require(len(ours.readouts) == len(theirs.readouts), f"{len(theirs.readouts)} of {len(ours.readouts)} read-outs")
+    for wanted_last, found_last in zip(ours.readouts, theirs.readouts, strict=True):
+        _same("read-out", wanted_last, found_last)
 
 
 def _same(what: str, wanted: Array, found: Array) -> None:

@@ -47,7 +47,7 @@ def _dense() -> LayerGraph:
         layer("second_relu", Relu(), ("second",), (16,)),
         layer("logits", _fully(rng, (16,), 4), ("second_relu",), (4,)),
     )
-    return LayerGraph("dense", layers, "logits")
+    return LayerGraph("dense", layers, ("logits",))
 
 
 def _conv() -> LayerGraph:
@@ -62,7 +62,7 @@ def _conv() -> LayerGraph:
         layer("grouped_relu", Relu(), ("grouped",), grouped.out_shape),
         layer("logits", _fully(rng, grouped.out_shape, 5), ("grouped_relu",), (5,)),
     )
-    return LayerGraph("conv", layers, "logits")
+    return LayerGraph("conv", layers, ("logits",))
 
 
 def _pooled() -> LayerGraph:
@@ -75,4 +75,4 @@ def _pooled() -> LayerGraph:
         layer("pool", AveragePool((2, 2), (2, 2)), ("conv_relu",), (4, 3, 3)),
         layer("logits", _fully(rng, (4, 3, 3), 3), ("pool",), (3,)),
     )
-    return LayerGraph("pooled", layers, "logits")
+    return LayerGraph("pooled", layers, ("logits",))

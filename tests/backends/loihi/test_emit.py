@@ -50,7 +50,7 @@ def renamed(network: Network, names: tuple[str, ...]) -> Network:
             for i, p in enumerate(network.projections)
         ),
         input=replace(network.input, population=new[network.input.population]),
-        output=replace(network.output, population=new[network.output.population]),
+        outputs=(replace(network.output, population=new[network.output.population]),),
         scales={new[name]: scale for name, scale in network.scales.items()},
     )
 

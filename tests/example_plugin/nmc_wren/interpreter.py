@@ -50,4 +50,5 @@ class WrenInterpreter:
                                         pending[step + delay][route["to"], target, projection, shift] += weight
                         cell["v0"] = v
                         potentials[of].reshape(*potentials[of].shape[:2], -1)[sample, t, index] = v
-        return Execution(potentials[network.output.population][:, -1], Trace(spikes, potentials))
+        readouts = tuple(potentials[spec.population][:, -1] for spec in network.outputs)
+        return Execution(readouts, Trace(spikes, potentials))

@@ -102,7 +102,7 @@ def test_a_silent_layer_is_named() -> None:
         if entry.name == "first":
             entry = replace(entry, op=replace(entry.op, bias=entry.op.bias - 99))
         dead.append(entry)
-    silent = LayerGraph(graph.name, tuple(dead), graph.output)
+    silent = LayerGraph(graph.name, tuple(dead), graph.outputs)
     context = context_for(silent, x)
     ConvertRate(8).run(silent, context)
     found = [d for d in context.diagnostics.items if d.slug == "layer-silent"]
@@ -112,7 +112,7 @@ def test_a_silent_layer_is_named() -> None:
 def test_a_final_relu_is_read_by_an_integrator() -> None:
     graph = residual_graph()
     layers = (*graph.layers, layer("out", Relu(), ("logits",), (5,)))
-    graph, x = LayerGraph("g", layers, "out"), samples(signed=False)
+    graph, x = LayerGraph("g", layers, ("out",)), samples(signed=False)
     network = AlignWindows().run(ConvertRate(64).run(graph, context_for(graph, x)), context_for(graph, x))
     expected = execute_graph(graph, x, ["out"])["out"]
     got = outputs(network, x)
@@ -121,7 +121,7 @@ def test_a_final_relu_is_read_by_an_integrator() -> None:
 
 
 def test_without_layers_there_is_nothing_to_compile() -> None:
-    graph = LayerGraph("empty", (layer("x", Input(), (), (3,)),), "x")
+    graph = LayerGraph("empty", (layer("x", Input(), (), (3,)),), ("x",))
     with pytest.raises(NmcError, match="no layer with weights"):
         ConvertRate(8).run(graph, context_for(graph, np.zeros((1, 3), np.float32)))
 

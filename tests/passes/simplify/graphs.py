@@ -176,7 +176,7 @@ class Builder:
         return self.add(name or self._next("same"), Identity(), [source], self.shape(source))
 
     def graph(self, output: str = "") -> LayerGraph:
-        graph = LayerGraph("test", tuple(self.layers), output or self.layers[-1].name)
+        graph = LayerGraph("test", tuple(self.layers), (output or self.layers[-1].name,))
         verify_program(graph)
         return graph
 

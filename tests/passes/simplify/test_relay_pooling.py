@@ -24,7 +24,7 @@ def graph(*, relu: bool = True) -> LayerGraph:
         layer("p", pool, ("r" if relu else "x",), (3, 4, 4)),
         layer("y", dense, ("p",), (4,)),
     ]
-    return LayerGraph("g", tuple(layers if relu else [layers[0], *layers[2:]]), "y")
+    return LayerGraph("g", tuple(layers if relu else [layers[0], *layers[2:]]), ("y",))
 
 
 def run(program: LayerGraph, in_axons: int) -> LayerGraph:

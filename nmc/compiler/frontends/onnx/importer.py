@@ -236,7 +236,9 @@ class GraphBuilder:
     def _finish(self) -> LayerGraph | None:
         output = self.model.graph.output[0].name
         end = self.values.get(output)
-        graph = LayerGraph(escaped(self.model.graph.name) or "model", tuple(self.layers), end or self.layers[-1].name)
+        graph = LayerGraph(
+            escaped(self.model.graph.name) or "model", tuple(self.layers), (end or self.layers[-1].name,)
+        )
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
@@ -271,7 +273,9 @@ def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None
         if not isinstance(layer.op, Head):
             continue
         end = layer
-        while end.name != graph.output and len(graph.users[end.name]) == 1 and graph.users[end.name][0] in passed_on:
+        while (
+            end.name not in graph.outputs and len(graph.users[end.name]) == 1 and graph.users[end.name][0] in passed_on
+        ):
             end = graph.by_name[graph.users[end.name][0]]
         if graph.users[end.name]:
             sink.error(
