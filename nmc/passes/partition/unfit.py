@@ -97,17 +97,32 @@ def _fewer_inputs(model: DemandModel, demand: Demand, allowed: int, inputs: int)
         window = f"{height} x {width}"
         share = allowed * per_in // inputs
         if 1 <= share < per_in:
-            texts.append(
-                f"read at most {share} input channels per neuron instead of {per_in} "
-                f"(fewer channels, or groups={conv.groups * -(-per_in // share)})"
-            )
+            groups = _groups(conv, share)
+            way = f"fewer channels, or groups={groups}" if groups else "fewer channels"
+            texts.append(f"read at most {share} input channels per neuron instead of {per_in} ({way})")
         taps = allowed * height * width // inputs
         if taps >= 1 and height * width > 1:
             texts.append(f"use a smaller kernel: at most {taps} taps instead of {window}")
+    elif projection.source == model.network.input.population:
+        texts.append("let the host compute the layer: --host-input")
+        texts.append(f"prune: at most {allowed} non-zero weights per neuron instead of {inputs}")
     else:
         texts.append(f"give '{projection.source}' fewer neurons: at most {allowed} may be read instead of {inputs}")
         texts.append(f"prune: at most {allowed} non-zero weights per neuron instead of {inputs}")
     return texts
+
+
+def _groups(conv: Conv2d, share: int) -> int | None:
+    """The fewest groups of which a neuron reads at most ``share`` channels, where channels divide into such."""
+    in_channels, out_channels = conv.in_shape[0], conv.weight.shape[0]
+    return next(
+        (
+            n
+            for n in range(1, in_channels + 1)
+            if not (in_channels % n or out_channels % n) and in_channels <= share * n
+        ),
+        None,
+    )
 
 
 def _largest(model: DemandModel, demand: Demand) -> Projection | None:

@@ -197,17 +197,35 @@ def test_every_layer_that_cannot_fit_is_named_with_the_number_and_the_limit(part
     }
     axons = found["core-in-axons", "node_wide"]
     assert "'wide'" in axons.message and "in_axons = 300, 100 over the core's limit of 200" in axons.message
-    assert "(1) give 'in' fewer neurons: at most 200 may be read instead of 300" in axons.help
+    assert "(1) let the host compute the layer: --host-input; (2)" in axons.help
     assert (
         "(2) prune: at most 200" in axons.help and "(3) take a target with core.in_axons of at least 300" in axons.help
     )
     heavy = found["core-synapse-bits", "node_heavy"]
     assert f"synapse_bits = {50 * 9 + 50 * 64}, {50 * 73 - 2500} over the core's limit of 2500" in heavy.message
+    assert f"(1) give 'fine' fewer neurons: at most {2500 // 73} may be read instead of 50" in heavy.help
     assert f"at most {2500 // 73} non-zero weights per neuron instead of 50" in heavy.help
     assert (note.slug, note.severity) == ("layers-placed", "note")
     cores = 13 if partitioner == "greedy" else 10
     said = f"the other 1 of 3 layers fit, on {cores} of the 24 cores of 1 chip; {24 - cores} cores are left"
     assert note.message == said
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "limit", "words"),
+    [
+        (32, 64, 100, "at most 11 input channels per neuron instead of 32 (fewer channels, or groups=4)"),
+        (32, 64, 150, "at most 16 input channels per neuron instead of 32 (fewer channels, or groups=2)"),
+        (6, 7, 20, "at most 2 input channels per neuron instead of 6 (fewer channels)"),
+    ],
+)
+def test_groups_that_are_named_divide_the_channels(channels, out, limit, words):
+    rng = np.random.default_rng(0)
+    conv = Conv2d(weights(rng, out, channels, 3, 3), (channels, 3, 3))
+    network = Build((channels, 3, 3)).add("a", [("in", conv, 1)]).network()
+    with pytest.raises(NmcError) as caught:
+        partition(network, tight(in_axons=limit, synapse_bits=None), "tiles")
+    assert words in caught.value.diagnostics[0].help
 
 
 def test_unknown_partitioner():
