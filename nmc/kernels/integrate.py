@@ -1,124 +1,122 @@
-"""Neurons over their window: docs/arithmetic.md section 2, for (T, n) sums at once."""
+"""Populations over several steps: the kernels of `nmc.kernels.neurons` on (T, n) sums at once."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 
-from nmc.ir.connectivity import Array
-from nmc.ir.neurons import NO_MEMORY, STATE_LIMIT
-
-_LIMIT = STATE_LIMIT
+from nmc.ir.connectivity import Array, Shape
+from nmc.ir.network import Population
+from nmc.ir.neurons import spike_levels
+from nmc.ir.reference import per_channel
+from nmc.kernels.neurons import (
+    GRADED,
+    GRADED_RELU,
+    IDEAL,
+    Model,
+    Parameters,
+    State,
+    graded,
+    ideal,
+    model_of,
+    parameters_of,
+    update,
+)
+from nmc.kernels.propagate import to_channels_last
 
 
 @numba.njit(nogil=True, cache=True)
-def _lif(total, bias, v, threshold, subtract, messages, potentials):
-    keep = potentials.shape[0] > 0
+def _integers(model, own, total, state, messages, potentials):
     for t in range(total.shape[0]):
-        for i in range(total.shape[1]):
-            u = total[t, i] << 6
-            if u > _LIMIT:
-                u -= 2 * _LIMIT
-            if u <= -_LIMIT:
-                u += 2 * _LIMIT
-            x = v[i] + u + bias[i]
-            x = min(max(x, -(_LIMIT - 1)), _LIMIT - 1)
-            fire = x > threshold[i]
-            messages[t, i] = 1 if fire else 0
-            if fire:
-                x = x - threshold[i] if subtract else 0
-            v[i] = x
-            if keep:
-                potentials[t, i] = x
+        update(model, own, total[t], state, messages[t])
+        if potentials.shape[0] > 0:
+            potentials[t] = state.v
 
 
 @numba.njit(nogil=True, cache=True)
-def _decay(x, k):
-    d = (abs(x) * (4096 - k)) >> 12
-    return d if x >= 0 else -d
-
-
-@numba.njit(nogil=True, cache=True)
-def _leaky(total, bias, v, threshold, du, dv, subtract, messages, potentials):
-    keep = potentials.shape[0] > 0
-    current = np.zeros(total.shape[1], dtype=np.int64)
+def _reals(model, own, total, state, messages, potentials):
     for t in range(total.shape[0]):
-        for i in range(total.shape[1]):
-            u = _decay(current[i], du + 1) + (total[t, i] << 6)
-            if u > _LIMIT:
-                u -= 2 * _LIMIT
-            if u <= -_LIMIT:
-                u += 2 * _LIMIT
-            current[i] = u
-            x = _decay(v[i], dv) + u + bias[i]
-            x = min(max(x, -(_LIMIT - 1)), _LIMIT - 1)
-            fire = x > threshold[i]
-            messages[t, i] = 1 if fire else 0
-            if fire:
-                x = x - threshold[i] if subtract else 0
-            v[i] = x
-            if keep:
-                potentials[t, i] = x
+        ideal(model, own, total[t], state, messages[t])
+        if potentials.shape[0] > 0:
+            potentials[t] = state.v
 
 
 @numba.njit(nogil=True, cache=True)
-def _ideal(total, bias, v, threshold, subtract, messages, potentials):
-    keep = potentials.shape[0] > 0
+def _stateless(model, total, messages):
     for t in range(total.shape[0]):
-        for i in range(total.shape[1]):
-            x = v[i] + total[t, i] + bias[i]
-            fire = x >= threshold[i]
-            messages[t, i] = 1 if fire else 0
-            if fire:
-                x = x - threshold[i] if subtract else x - x
-            v[i] = x
-            if keep:
-                potentials[t, i] = x
+        graded(model, total[t], messages[t])
 
 
-def lif(
-    total: Array,
-    *,
-    bias: Array,
-    v0: Array,
-    threshold: Array,
-    du: int,
-    dv: int,
-    subtract: bool,
-    keep_potentials: bool = False,
-) -> tuple[Array, Array]:
-    """A LIF population over its window.
+def flat(values: Array, shape: Shape) -> Array:
+    """A neuron parameter of shape (), (C,), (C, 1, 1) or ``shape`` as (n,), channels last."""
+    return to_channels_last(np.broadcast_to(per_channel(values, shape), shape), shape)
 
-    Args:
-        total: (T, n) int32 or int64 sums a of each step.
-        bias: (n,) int64 in units of v.
-        v0: (n,) int64.
-        threshold: (n,) int64 mantissa (compared as ``threshold << 6``).
-        du: decay of the current, 0..4095.
-        dv: decay of the potential, 0..4095.
-        subtract: the reset; else to zero.
-        keep_potentials: also return v after each step.
 
-    Returns:
-        messages (T, n) int8 and potentials (T, n) int64, or (0, n) if not kept.
+def _at_rest(own: Parameters) -> State:
+    u, sent, rest = (np.zeros(len(own.v0), dtype=np.int64) for _ in range(3))
+    return State(u, own.v0.copy(), sent, rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The neurons of one population in one sample, channels last, with their state.
+
+    Attributes:
+        model: what they share.
+        own: what each has of its own; float64 for networks over reals.
+        message: type of a spiking neuron's messages.
+        state: where the last `advance` left them.
     """
-    messages = np.empty(total.shape, dtype=np.int8)
-    potentials = np.empty(total.shape if keep_potentials else (0, total.shape[1]), dtype=np.int64)
-    wide, v, bar = total.astype(np.int64), v0.astype(np.int64), threshold.astype(np.int64) << 6
-    if du == NO_MEMORY and dv == 0:
-        _lif(wide, bias.astype(np.int64), v, bar, subtract, messages, potentials)
-    else:
-        _leaky(wide, bias.astype(np.int64), v, bar, du, dv, subtract, messages, potentials)
-    return messages, potentials
 
+    model: Model
+    own: Parameters
+    message: np.dtype[np.generic]
+    state: State
 
-def ideal(
-    total: Array, *, bias: Array, v0: Array, threshold: Array, subtract: bool, keep_potentials: bool = False
-) -> tuple[Array, Array]:
-    """An IF population over its window, over int64 or float64; arguments as `lif`."""
-    dtype = np.result_type(total.dtype, bias.dtype, v0.dtype, threshold.dtype, np.int64)
-    messages = np.empty(total.shape, dtype=np.int8)
-    potentials = np.empty(total.shape if keep_potentials else (0, total.shape[1]), dtype=dtype)
-    v = v0.astype(dtype)
-    _ideal(total.astype(dtype), bias.astype(dtype), v, threshold.astype(dtype), subtract, messages, potentials)
-    return messages, potentials
+    @classmethod
+    def lay(cls, population: Population, *, real: bool = False) -> Neurons:
+        """The neurons of a population that is no source.
+
+        Args:
+            population: any but a source.
+            real: whether sums are reals, which only ideal and graded neurons take.
+        """
+        neuron, shape = population.neuron, population.shape
+        model, levels = model_of(neuron), spike_levels(neuron)
+        own = Parameters(*(flat(np.asarray(values), shape) for values in parameters_of(neuron)))
+        dtype = np.result_type(np.float64 if real and model.kind == IDEAL else np.int64, *own)
+        own = Parameters(*(values.astype(dtype) for values in own))
+        narrow = levels is not None and levels[1] < 128
+        return cls(model, own, np.dtype(np.int8 if narrow else np.int64), _at_rest(own))
+
+    def at_rest(self, drive: Array | None = None) -> Neurons:
+        """At the start of a window; ``drive`` (n,), in units of v, takes the place of the bias."""
+        own = self.own if drive is None else self.own._replace(bias=drive.astype(self.own.bias.dtype))
+        return replace(self, own=own, state=_at_rest(own))
+
+    def message_type(self, sums: np.dtype[np.generic]) -> np.dtype[np.generic]:
+        """The type of the messages: that of the sums where neurons have no state."""
+        return sums if self.model.kind in (GRADED, GRADED_RELU) else self.message
+
+    def advance(self, total: Array, *, keep: bool = False) -> tuple[Array, Array]:
+        """Take the sums of some steps.
+
+        Args:
+            total: (T, n) the sum a of each step, int32, int64 or float64.
+            keep: also return the potentials.
+
+        Returns:
+            messages (T, n) and the potentials after each step (T, n), or (0, n) if not kept.
+        """
+        dtype = self.own.v0.dtype
+        stateless = self.model.kind in (GRADED, GRADED_RELU)
+        messages = np.empty(total.shape, dtype=self.message_type(total.dtype))
+        potentials = np.empty(total.shape if keep and not stateless else (0, total.shape[1]), dtype=dtype)
+        if stateless:
+            _stateless(self.model, total, messages)
+        else:
+            steps = _integers if dtype == np.int64 else _reals
+            steps(self.model, self.own, total.astype(dtype), self.state, messages, potentials)
+        return messages, potentials

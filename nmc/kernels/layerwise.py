@@ -3,32 +3,24 @@
 Exact and equal to `nmc.ir.reference`, but it knows nothing of cores: calibration and the
 stages before ``mapped`` run here. Needs matched windows (every program after align has
 them), so a layer may consume all T messages of its sources before the next layer starts.
+Populations on a common loop go step by step together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from nmc.ir.connectivity import Array, Shape, size
+from nmc.ir.connectivity import Array, size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import (
-    IF,
-    LIF,
-    STATE_LIMIT,
-    Graded,
-    GradedReLU,
-    IdealIntegrator,
-    Integrator,
-    Reset,
-    Source,
-)
-from nmc.ir.reference import per_channel
-from nmc.kernels.integrate import ideal, lif
+from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator, Source
+from nmc.kernels.integrate import Neurons, flat
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, row_sums, to_channels_last
+from nmc.kernels.schedule import is_loop, lag, recurrent_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,31 +44,30 @@ class NetworkRun:
         return self.readouts[0]
 
 
-def _flat(values: Array, shape: Shape) -> Array:
-    """A neuron parameter as (n,), channels last."""
-    return to_channels_last(np.broadcast_to(per_channel(values, shape), shape), shape)
-
-
 @dataclass(frozen=True, eq=False)
 class LaidProjection:
-    """A projection with its kernel layout; messages and sums are (M, n), channels last."""
+    """A projection with its kernel layout; messages and sums are (M, n), channels last.
+
+    Attributes:
+        lag: steps of the window between a message and its sum.
+    """
 
     projection: Projection
     narrow: Plan
     wide: Plan
     reach: float
+    lag: int = 0
 
     @classmethod
-    def lay(cls, projection: Projection) -> LaidProjection:
+    def lay(cls, projection: Projection, lag: int = 0) -> LaidProjection:
         """Lay out a projection."""
         connectivity = projection.connectivity
         if not np.issubdtype(connectivity.weight.dtype, np.integer):
             laid = plan(connectivity, np.float64)
-            return cls(projection, laid, laid, np.inf)
+            return cls(projection, laid, laid, np.inf, lag)
         low, high = row_sums(connectivity, -1, 1)
-        return cls(
-            projection, plan(connectivity, np.int32), plan(connectivity, np.int64), float(max(-low.min(), high.max()))
-        )
+        reach = float(max(-low.min(), high.max()))
+        return cls(projection, plan(connectivity, np.int32), plan(connectivity, np.int64), reach, lag)
 
     def sums(self, messages: Array) -> Array:
         """((W m + b) >> k) for (M, n_in) messages: (M, n_out)."""
@@ -93,92 +84,157 @@ class LaidProjection:
         source = messages if messages.dtype == np.int8 else messages.astype(dtype)
         laid.add(np.ascontiguousarray(source), total)
         if self.projection.bias is not None:
-            total = total + _flat(self.projection.bias, shape)
+            total = total + flat(self.projection.bias, shape)
         if integer and np.any(self.projection.shift):
-            shift = _flat(self.projection.shift, shape)
+            shift = flat(self.projection.shift, shape)
             total = np.left_shift(np.right_shift(total, np.maximum(shift, 0)), np.maximum(-shift, 0))
         return total
+
+    def over_window(self, sent: Array) -> Array:
+        """What each step of the window receives, (T, n), of the (T, n) messages of the source."""
+        if _constant(sent) and self.lag == 0:
+            return self.sums(sent[:1])
+        sums, steps = self.sums(sent), len(sent)
+        if self.lag == 0:
+            return sums
+        moved = np.zeros_like(sums)
+        first, last = max(self.lag, 0), min(steps, steps + self.lag)
+        if first < last:
+            moved[first:last] = sums[first - self.lag : last - self.lag]
+        return moved
 
 
 @dataclass(frozen=True, eq=False)
 class LaidPopulation:
-    """A population with its incoming projections laid out."""
+    """A population with its incoming projections laid out.
+
+    Attributes:
+        is_input, is_output: whether it takes the input, whether its potential is read.
+        real: whether its network is one over reals.
+    """
 
     population: Population
     incoming: tuple[LaidProjection, ...]
     timesteps: int
     is_input: bool = False
+    is_output: bool = False
+    real: bool = False
 
     @classmethod
     def lay(cls, network: Network, population: Population) -> LaidPopulation:
         """Lay out one population of a network."""
-        incoming = tuple(LaidProjection.lay(p) for p in network.incoming[population.name])
-        return cls(population, incoming, network.timesteps, population.name == network.input.population)
+        name = population.name
+        incoming = tuple(LaidProjection.lay(p, lag(network, p)) for p in network.incoming[name])
+        ends = name == network.input.population, name in network.read_outs
+        return cls(population, incoming, network.timesteps, *ends, not network.is_integer)
 
     def totals(self, messages: Mapping[str, Array]) -> Array:
-        """A of each step of the window, (T, n), from the sources' (T, n) messages."""
+        """A of each step of the window, (T, n), from those sources' (T, n) messages that are there."""
         total: Array = np.zeros((self.timesteps, self.population.neurons), dtype=np.int32)
-        for laid in self.incoming:
-            sent = messages[laid.projection.source]
-            total = total + (laid.sums(sent[:1]) if _constant(sent) else laid.sums(sent))
+        arriving = [laid for laid in self.incoming if laid.projection.source in messages]
+        for laid in arriving:
+            part = laid.over_window(messages[laid.projection.source])
+            # One sum fits the type it comes in; several of them need not.
+            total = total + (part if len(arriving) == 1 else part.astype(np.result_type(part, np.int64)))
         return total
+
+    @cached_property
+    def neurons(self) -> Neurons:
+        """Its neurons."""
+        return Neurons.lay(self.population, real=self.real)
+
+    def at_rest(self, sample: Array) -> Neurons:
+        """Its neurons at the start of the window of a sample."""
+        if not self.is_input:
+            return self.neurons.at_rest()
+        neuron = self.population.neuron
+        exponent = flat(neuron.bias_exp, self.population.shape) if isinstance(neuron, LIF) else 0
+        return self.neurons.at_rest(np.left_shift(sample, exponent))
 
     def respond(self, total: Array, sample: Array, *, keep: bool = False) -> tuple[Array, Array]:
         """(messages, potentials) over the window, each (T, n); potentials (0, n) if not kept.
 
-        Integrators keep their potential always: it is the read-out.
+        Integrators and the output keep their potential always: it is the read-out.
         """
-        neuron, shape = self.population.neuron, self.population.shape
-        match neuron:
-            case Source():
-                return np.broadcast_to(sample, (self.timesteps, len(sample))), np.zeros((0, len(sample)))
-            case LIF():
-                bias = _flat(neuron.bias, shape)
-                if self.is_input:
-                    bias = np.left_shift(sample, _flat(neuron.bias_exp, shape))
-                return lif(
-                    total,
-                    bias=bias,
-                    v0=_flat(neuron.v0, shape),
-                    threshold=_flat(neuron.threshold, shape),
-                    du=neuron.du,
-                    dv=neuron.dv,
-                    subtract=neuron.reset is Reset.SUBTRACT,
-                    keep_potentials=keep,
-                )
-            case IF():
-                return ideal(
-                    total,
-                    bias=sample if self.is_input else _flat(neuron.bias, shape),
-                    v0=_flat(neuron.v0, shape),
-                    threshold=_flat(neuron.threshold, shape),
-                    subtract=neuron.reset is Reset.SUBTRACT,
-                    keep_potentials=keep,
-                )
-            case Integrator():
-                return np.zeros(total.shape, np.int8), _saturating(
-                    _flat(neuron.v0, shape), (total.astype(np.int64) << 6) + _flat(neuron.bias, shape)
-                )
-            case IdealIntegrator():
-                return np.zeros(total.shape, np.int8), np.cumsum(total + _flat(neuron.bias, shape), axis=0)
-            case GradedReLU():
-                return np.maximum(total, 0), np.zeros((0, total.shape[1]))
-            case Graded():
-                return total, np.zeros((0, total.shape[1]))
-
-
-def _saturating(v0: Array, steps: Array) -> Array:
-    held = np.empty_like(steps)
-    v = v0
-    for t in range(len(steps)):
-        v = np.clip(v + steps[t], -(STATE_LIMIT - 1), STATE_LIMIT - 1)
-        held[t] = v
-    return held
+        neuron = self.population.neuron
+        if isinstance(neuron, Source):
+            messages: Array = np.broadcast_to(sample, (self.timesteps, len(sample)))
+            if neuron.once:
+                messages = np.zeros_like(messages)
+                messages[0] = sample
+            return messages, np.zeros((0, len(sample)))
+        keep = keep or self.is_output or isinstance(neuron, Integrator | IdealIntegrator)
+        return self.at_rest(sample).advance(total, keep=keep)
 
 
 def _constant(sent: Array) -> bool:
     """Whether every step's messages are one and the same vector (a source's are)."""
     return len(sent) > 1 and sent.strides[0] == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Populations that wait for each other, in the order of the network."""
+
+    members: tuple[LaidPopulation, ...]
+
+    def respond(self, messages: Mapping[str, Array], sample: Array, *, keep: bool) -> list[tuple[Array, Array]]:
+        """What `LaidPopulation.respond` returns, for each member; ``messages`` are those of the others."""
+        totals = [laid.totals(messages) for laid in self.members]
+        neurons = [laid.at_rest(sample) for laid in self.members]
+        kept = [keep or laid.is_output for laid in self.members]
+        sent = {
+            laid.population.name: np.zeros(total.shape, dtype=cells.message_type(np.result_type(total, np.int64)))
+            for laid, total, cells in zip(self.members, totals, neurons, strict=True)
+        }
+        held: list[list[Array]] = [[] for _ in self.members]
+        starts = [laid.population.start for laid in self.members]
+        for now in range(min(starts), max(starts) + self.members[0].timesteps):
+            for number, laid in enumerate(self.members):
+                step = now - starts[number]
+                if not 0 <= step < laid.timesteps:
+                    continue
+                total = totals[number][step : step + 1]
+                for arriving in laid.incoming:
+                    source, before = sent.get(arriving.projection.source), step - arriving.lag
+                    if source is not None and 0 <= before < len(source):
+                        total = total + arriving.sums(source[before : before + 1]).astype(
+                            np.result_type(total, np.int64)
+                        )
+                message, potential = neurons[number].advance(total, keep=kept[number])
+                sent[laid.population.name][step] = message[0]
+                held[number].append(potential)
+        return [
+            (sent[laid.population.name], np.concatenate(parts)) for laid, parts in zip(self.members, held, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class LaidNetwork:
+    """A network laid out: loops and single populations, each after those it hears."""
+
+    parts: tuple[LaidPopulation | Loop, ...]
+
+    @classmethod
+    def lay(cls, network: Network) -> LaidNetwork:
+        """Lay out a network."""
+        parts: list[LaidPopulation | Loop] = []
+        for group in recurrent_groups(network):
+            members = tuple(LaidPopulation.lay(network, p) for p in group)
+            parts.append(Loop(members) if is_loop(network, group) else members[0])
+        return cls(tuple(parts))
+
+    def run(self, sample: Array, *, keep: bool = False) -> Iterator[tuple[LaidPopulation, Array, Array]]:
+        """Every population with its messages and potentials, (T, n) each, as it is done."""
+        sent: dict[str, Array] = {}
+        for part in self.parts:
+            if isinstance(part, Loop):
+                members, responses = part.members, part.respond(sent, sample, keep=keep)
+            else:
+                members, responses = (part,), [part.respond(part.totals(sent), sample, keep=keep)]
+            for laid, (messages, potentials) in zip(members, responses, strict=True):
+                sent[laid.population.name] = messages
+                yield laid, messages, potentials
 
 
 def execute_network(
@@ -200,7 +256,7 @@ def execute_network(
         threads: over samples; results do not depend on it.
         progress: called with 1 after each sample.
     """
-    laid = [LaidPopulation.lay(network, p) for p in network.populations]
+    laid = LaidNetwork.lay(network)
     spec = network.by_name[network.input.population]
     flat_inputs = to_channels_last(inputs, spec.shape)
     runs: list[NetworkRun | None] = [None] * len(inputs)
@@ -218,49 +274,48 @@ def execute_network(
     def stacked(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
         return {name: from_channels_last(np.stack([p[name] for p in parts]), shapes[name]) for name in parts[0]}
 
-    readouts = stacked([dict(zip(network.read_outs, run.readouts, strict=True)) for run in done])
+    def read(number: int, name: str) -> Array:
+        return from_channels_last(np.stack([run.readouts[number] for run in done]), shapes[name])
+
     return NetworkRun(
-        tuple(readouts[spec.population] for spec in network.outputs),
+        tuple(read(number, spec.population) for number, spec in enumerate(network.outputs)),
         stacked([run.counts for run in done]),
         stacked([run.messages for run in done]),
         stacked([run.potentials for run in done]),
     )
 
 
-def _run_sample(network: Network, laid: list[LaidPopulation], sample: Array, counts: bool, keep: bool) -> NetworkRun:
+def _run_sample(network: Network, laid: LaidNetwork, sample: Array, counts: bool, keep: bool) -> NetworkRun:
     sent: dict[str, Array] = {}
     held: dict[str, Array] = {}
     summed: dict[str, Array] = {}
     last: dict[str, Array] = {}
-    for population in laid:
+    for population, messages, potentials in laid.run(sample, keep=keep):
         name = population.population.name
-        read = name in network.read_outs
-        messages, potentials = population.respond(population.totals(sent), sample, keep=keep or read)
-        sent[name] = messages
+        if keep:
+            sent[name] = messages
         if keep and len(potentials):
             held[name] = potentials
         if counts:
             summed[name] = messages.sum(axis=0, dtype=np.int64 if messages.dtype != np.float64 else np.float64)
-        if read:
+        if population.is_output:
             last[name] = potentials[-1] if len(potentials) else messages[-1]
-    return NetworkRun(tuple(last[name] for name in network.read_outs), summed, sent if keep else {}, held)
+    return NetworkRun(tuple(last[spec.population] for spec in network.outputs), summed, sent, held)
 
 
 def message_rates(network: Network, inputs: Array) -> dict[str, float]:
     """Non-zero messages per neuron and step of the window, by population."""
-    laid = [LaidPopulation.lay(network, p) for p in network.populations]
+    laid = LaidNetwork.lay(network)
     flat_inputs = to_channels_last(inputs, network.by_name[network.input.population].shape)
-    fired = np.zeros((len(inputs), len(laid)))
+    place = {p.name: number for number, p in enumerate(network.populations)}
+    fired = np.zeros((len(inputs), len(place)))
 
     def one(index: int) -> None:
-        sent: dict[str, Array] = {}
-        for number, population in enumerate(laid):
-            messages, _ = population.respond(population.totals(sent), flat_inputs[index])
-            sent[population.population.name] = messages
-            fired[index, number] = np.count_nonzero(messages) / messages.size
+        for population, messages, _ in laid.run(flat_inputs[index]):
+            fired[index, place[population.population.name]] = np.count_nonzero(messages) / messages.size
 
     parallel(one, len(inputs))
-    return {p.population.name: float(rate) for p, rate in zip(laid, fired.mean(axis=0), strict=True)}
+    return {name: float(rate) for name, rate in zip(place, fired.mean(axis=0), strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,10 +330,11 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
     """The rate-limit of a network before quantization, population by population.
 
     A spiking population's message stands for its mean over the window, without clipping:
-    ``relu(drive) / scale`` with drive = W m + bias. Memory of populations that
-    nobody reads any more is freed.
+    ``relu(drive) / scale`` with drive = W m + bias. Recurrent projections are left out: what
+    returns has no mean before it is known. Memory of populations that nobody reads any
+    more is freed.
     """
-    left = {name: len(projections) for name, projections in network.outgoing.items()}
+    left = {name: sum(q.name not in network.recurrent for q in out) for name, out in network.outgoing.items()}
     values: dict[str, Array] = {}
     for population in network.populations:
         shape, neuron = population.shape, population.neuron
@@ -287,6 +343,8 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
             continue
         drive = np.zeros((len(inputs), population.neurons))
         for projection in network.incoming[population.name]:
+            if projection.name in network.recurrent:
+                continue
             laid = LaidProjection.lay(projection)
             source = values[projection.source]
             part = np.zeros((len(inputs), population.neurons))
@@ -298,13 +356,13 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
         if population.name == network.input.population:
             drive += to_channels_last(inputs, shape)
         if isinstance(neuron, IF | IdealIntegrator):
-            drive += _flat(neuron.bias, shape)
+            drive += flat(neuron.bias, shape)
         yield AnalogStep(population, drive)
         message = np.maximum(drive, 0.0)
         if population.name == network.input.population and isinstance(neuron, IF):
-            message /= _flat(neuron.threshold, shape)
+            message /= flat(neuron.threshold, shape)
         elif isinstance(neuron, IF):
-            message /= _flat(network.scales[population.name], shape)
+            message /= flat(network.scales[population.name], shape)
         values[population.name] = message
 
 

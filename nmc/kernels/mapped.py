@@ -15,18 +15,20 @@ import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.neurons import LIF, STATE_LIMIT, Graded, GradedReLU, Source
-from nmc.kernels.mapped_neurons import sum_projections, update_neurons
-from nmc.kernels.mapped_tables import (
+from nmc.ir.neurons import LIF, STATE_LIMIT, has_potential, spike_levels
+from nmc.kernels.mapped_steps import run_sample
+from nmc.kernels.mapped_tables import MappedProgram, Tables
+from nmc.kernels.neurons import (
     GRADED,
     GRADED_RELU,
     IDEAL,
     INTEGRATOR,
     LIF_LEAKY,
     LIF_PLAIN,
+    SIGMA_DELTA,
     SOURCE,
-    MappedProgram,
-    Tables,
+    Parameters,
+    State,
 )
 from nmc.kernels.parallel import parallel
 
@@ -38,122 +40,44 @@ Progress = Callable[[str, float], None]
 
 
 @numba.njit(nogil=True, cache=True)
-def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
-    """Apply the messages of one step and delay to the accumulators of active slices."""
-    weight, runs, fans, pairs = tables.weight, tables.runs, tables.fans, tables.pairs
-    for e in range(count):
-        slot = slots[e]
-        value = values[e]
-        for p in range(pair_start[slot], pair_start[slot + 1]):
-            fan = pairs[p, 0]
-            if not active[fans[fan, 0]]:
-                continue
-            synops[fans[fan, 1]] += pairs[p, 3]
-            # Unsigned indices need no test for negative ones, which would keep the loops scalar.
-            base, stored = np.uint64(pairs[p, 1]), np.uint64(pairs[p, 2])
-            for r in range(fans[fan, 2], fans[fan, 3]):
-                first, row = base + np.uint64(runs[r, 0]), stored + np.uint64(runs[r, 1])
-                length = np.uint64(runs[r, 2])
-                if value == 1:
-                    for i in range(length):
-                        acc[first + i] += weight[row + i]
-                else:
-                    for i in range(length):
-                        acc[first + i] += value * weight[row + i]
-
-
-@numba.njit(nogil=True, cache=True)
-def _run_sample(tables, shape, sample, bias, state, counts, outputs, out_slots, wide):
-    """One sample; ``state`` is scratch, ``counts`` are added to, ``outputs`` are written."""
-    steps, steps_total = shape
-    acc, u, v, message, total, ring_slot, ring_value, ring_count, active = state
-    synops, fired, changed, overflows = counts
-    readouts, sent, held = outputs
-    depth = ring_count.shape[0]
-    acc[:] = 0
-    ring_count[:] = 0
-    for t in range(steps_total):
-        for s in range(tables.slices.shape[0]):
-            start = tables.slices[s, 3]
-            active[s] = start <= t < start + steps
-        for d in range(tables.delays.shape[0]):
-            if tables.delays[d] <= t:
-                k = (t - tables.delays[d]) % depth
-                _deliver(tables, tables.pair_start[d], ring_slot[k], ring_value[k], ring_count[k], active, acc, synops)
-        here = t % depth
-        count = 0
-        for s in range(tables.slices.shape[0]):
-            if not active[s]:
-                continue
-            first, n, model = tables.slices[s, 0], tables.slices[s, 1], tables.slices[s, 2]
-            step = t - tables.slices[s, 3]
-            out = message[first : first + n]
-            if step == 0:
-                u[first : first + n] = 0
-                v[first : first + n] = tables.v0[first : first + n]
-            if model == SOURCE:
-                out[:] = sample[first : first + n]
-            else:
-                a = total[:n]
-                overflows[0] += sum_projections(tables, s, acc, a, wide)
-                changed[s] += update_neurons(
-                    tables, s, a, bias[first : first + n], u[first : first + n], v[first : first + n], out
-                )
-            for i in range(n):
-                if out[i] != 0:
-                    ring_slot[here, count] = first + i
-                    ring_value[here, count] = out[i]
-                    fired[first + i] += 1
-                    count += 1
-            if sent.shape[0] > 0:
-                sent[step, first : first + n] = out
-            if held.shape[0] > 0:
-                held[step, first : first + n] = v[first : first + n]
-        ring_count[here] = count
-        for o in range(out_slots.shape[0]):
-            s = out_slots[o, 1]
-            if active[s]:
-                slot = out_slots[o, 0]
-                readouts[t - tables.slices[s, 3], o] = message[slot] if out_slots[o, 2] else v[slot]
-
-
-@numba.njit(nogil=True, cache=True)
-def _magnitudes(tables, from_source, known, unknown):
-    """Sums of |weight| into each accumulator: from spiking slots, and from sources of messages."""
+def _magnitudes(tables, largest, into):
+    """Adds |weight| times the largest message of each slot to each accumulator that it reaches."""
     for d in range(tables.pair_start.shape[0]):
         for slot in range(tables.pair_start.shape[1] - 1):
-            into = unknown if from_source[slot] else known
             for p in range(tables.pair_start[d, slot], tables.pair_start[d, slot + 1]):
                 fan = tables.pairs[p, 0]
                 for r in range(tables.fans[fan, 2], tables.fans[fan, 3]):
                     first = tables.pairs[p, 1] + tables.runs[r, 0]
                     stored = tables.pairs[p, 2] + tables.runs[r, 1]
                     for i in range(tables.runs[r, 2]):
-                        into[first + i] += abs(np.int64(tables.weight[stored + i]))
+                        into[first + i] += abs(tables.weight[stored + i]) * largest[slot]
+
+
+def _largest_messages(program: MappedProgram, largest_input: int) -> Array:
+    """(slices,) float64: no message is larger."""
+    levels = (spike_levels(p.neuron) for p in program.populations)
+    return np.array([largest_input if found is None else max(-found[0], found[1]) for found in levels], np.float64)
 
 
 def _fits_narrow(program: MappedProgram, largest_input: int) -> bool:
     """Whether 32-bit integers are proved to hold every sum and state of a run."""
     tables, network = program.tables, program.network
-    models = tables.slices[:, 2]
-    if np.any((models == GRADED) | (models == GRADED_RELU)):
+    if np.isin(tables.slices[:, 2], (GRADED, GRADED_RELU, SIGMA_DELTA)).any() or tables.weight.dtype != np.int16:
         return False
-    count = len(tables.constant)
-    known, unknown = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    _magnitudes(tables, (models == SOURCE)[program.slice_of], known, unknown)
-    sums = known.astype(np.float64) + unknown.astype(np.float64) * largest_input + np.abs(tables.constant)
-    if sums.max(initial=0) >= _NARROW or tables.weight.dtype != np.int16:
+    largest = _largest_messages(program, largest_input)
+    sums = np.abs(tables.constant).astype(np.float64)
+    _magnitudes(tables, largest[program.slice_of], sums)
+    if max(sums.max(initial=0), largest.max(initial=0), tables.models.max(initial=0)) >= _NARROW:
         return False
     sums = sums * 2.0**tables.left
     drive = largest_input * 2.0 ** int(network.input.bias_exp) if network.input.mode == "bias" else 0.0
     for s, (first, n, model) in enumerate(tables.slices[:, :3]):
-        parts = [sums[g : g + n] for g, _ in tables.accumulators[tables.groups[s] : tables.groups[s + 1]]]
+        parts = [sums[g : g + n] for g in tables.accumulators[tables.groups[s] : tables.groups[s + 1], 0]]
         total = float(sum(p.max(initial=0) for p in parts))
-        here = slice(first, first + n)
-        fixed = [np.abs(x[here]).max(initial=0) for x in (tables.threshold, tables.bias, tables.v0)]
-        if max(*fixed, drive) >= _NARROW:
+        threshold, bias, v0, second = (float(np.abs(x[first : first + n]).max(initial=0)) for x in tables.own)
+        if max(threshold, bias, v0, second, drive) >= _NARROW:
             return False
-        if model == IDEAL and network.timesteps * (total + fixed[1] + drive) + fixed[0] + fixed[2] >= _NARROW:
+        if model == IDEAL and network.timesteps * (total + bias + drive) + threshold + v0 >= _NARROW:
             return False
         if model == LIF_LEAKY and total * 64 >= STATE_LIMIT:
             return False
@@ -189,16 +113,15 @@ class _Worker:
     """State and counts of one thread."""
 
     def __init__(self, program: MappedProgram, tables: Tables) -> None:
-        slots, dtype = len(tables.v0), tables.v0.dtype
+        slots, dtype = len(tables.own.v0), tables.own.v0.dtype
         # Messages of the last few steps are kept; none outlives the sample.
         depth = min(int(tables.delays.max(initial=0)), program.network.timesteps_total) + 1
         largest = int(tables.slices[:, 1].max(initial=0))
-        self.bias = tables.bias.copy()
+        self.bias = tables.own.bias.copy()
         self.sample = np.zeros(slots, dtype=dtype)
-        self.state = (
+        self.state = State(*(np.zeros(slots, dtype=dtype) for _ in State._fields))
+        self.scratch = (
             np.zeros(len(tables.constant), dtype=dtype),
-            np.zeros(slots, dtype=dtype),
-            np.zeros(slots, dtype=dtype),
             np.zeros(slots, dtype=dtype),
             np.zeros(largest, dtype=dtype),
             np.zeros((depth, slots), dtype=np.int32),
@@ -234,8 +157,9 @@ class _Worker:
 def _typed(tables: Tables, narrow: bool) -> Tables:
     """The tables with parameters in the type of the state."""
     dtype = np.int32 if narrow else np.int64
-    named = ("right", "left", "constant", "threshold", "bias", "v0")
-    return tables._replace(**{name: getattr(tables, name).astype(dtype) for name in named})
+    named = ("right", "left", "constant")
+    own = Parameters(*(values.astype(dtype) for values in tables.own))
+    return tables._replace(own=own, **{name: getattr(tables, name).astype(dtype) for name in named})
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,23 +195,24 @@ class _Job:
         """Run one sample with the state of one thread."""
         network = self.program.network
         worker.take(self.program, self.inputs[index])
-        _run_sample(
+        run_sample(
             self.tables,
             (network.timesteps, network.timesteps_total),
             worker.sample,
             worker.bias,
             worker.state,
+            worker.scratch,
             worker.counts,
             (self.readouts[index], self.sent[index], self.held[index]),
             self.out_slots,
-            self.tables.v0.dtype == np.int64,
+            self.tables.own.v0.dtype == np.int64,
         )
 
 
 def _out_slots(program: MappedProgram, name: str) -> IndexArray:
     """(slots, 3): slot, its slice, and whether its message is read and not its potential."""
     here = program.slots_by_population[name]
-    by_message = isinstance(program.network.by_name[name].neuron, Graded | GradedReLU | Source)
+    by_message = not has_potential(program.network.by_name[name].neuron)
     return np.column_stack([here, program.slice_of[here], np.full(len(here), by_message)]).astype(np.int64)
 
 

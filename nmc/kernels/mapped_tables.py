@@ -17,22 +17,13 @@ from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, IndexArray, Shape
 from nmc.ir.mapping import HOST, Routed, region_mask
-from nmc.ir.network import Network, Population
-from nmc.ir.neurons import (
-    IF,
-    LIF,
-    NO_MEMORY,
-    Graded,
-    GradedReLU,
-    Integrator,
-    Reset,
-)
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import Graded, GradedReLU, SigmaDelta
 from nmc.ir.reference import per_channel
 from nmc.kernels.mapped_check import check_executable
 from nmc.kernels.mapped_runs import Runs, WeightPool, runs_of, slice_neurons
-
-SOURCE, LIF_PLAIN, LIF_LEAKY, IDEAL, INTEGRATOR, GRADED_RELU, GRADED = range(7)
-"""Neuron models as the kernel knows them."""
+from nmc.kernels.neurons import Model, Parameters, model_of, parameters_of
+from nmc.kernels.schedule import lag
 
 
 class Tables(NamedTuple):
@@ -45,12 +36,13 @@ class Tables(NamedTuple):
         pair_start: (delays, slots + 1) int32: pairs of each slot by delay.
         pairs: (P, 4) int32: fan, first accumulator, first weight, non-zero weights.
         delays: (delays,) the distinct axon delays.
-        slices: (slices, 8): first slot, neurons, model, window start, cluster, du, dv,
-            whether the reset subtracts.
+        slices: (slices, 5): first slot, neurons, kind of model, window start, cluster.
+        models: (slices, fields of `Model`).
         groups: (slices + 1,) first accumulator group of each slice.
-        accumulators: (groups, 2): first accumulator, whether it is shifted.
+        accumulators: (groups, 4): first accumulator, whether it is shifted, and the steps of the
+            window in which its constant counts, the first and the first that is not one.
         right, left: (accumulators,) shifts; constant: (accumulators,) projection bias.
-        threshold, bias, v0: (slots,) in the units of v.
+        own: (slots,) each.
     """
 
     weight: Array
@@ -60,14 +52,13 @@ class Tables(NamedTuple):
     pairs: NDArray[np.int32]
     delays: IndexArray
     slices: IndexArray
+    models: IndexArray
     groups: IndexArray
     accumulators: IndexArray
     right: Array
     left: Array
     constant: Array
-    threshold: Array
-    bias: Array
-    v0: Array
+    own: Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +138,6 @@ def build_tables(routed: Routed) -> MappedProgram:
     destinations = _lay_destinations(routed, slices)
     pool = WeightPool()
     pairs = _lay_pairs(routed, slices, offsets, destinations, pool)
-    threshold, bias, v0 = _lay_parameters(slices)
     tables = Tables(
         weight=pool.weights(),
         runs=pairs.runs,
@@ -155,15 +145,16 @@ def build_tables(routed: Routed) -> MappedProgram:
         pair_start=pairs.start,
         pairs=pairs.pairs,
         delays=pairs.delays,
-        slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 8),
+        slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 5),
+        models=np.array([model_of(s.population.neuron) for s in slices], dtype=np.int64).reshape(
+            -1, len(Model._fields)
+        ),
         groups=groups,
         accumulators=accumulators,
         right=np.maximum(shifts[0], 0),
         left=np.maximum(-shifts[0], 0),
         constant=shifts[1],
-        threshold=threshold,
-        bias=bias,
-        v0=v0,
+        own=_lay_parameters(slices),
     )
     return MappedProgram(
         routed,
@@ -189,22 +180,8 @@ def _lay_slices(routed: Routed) -> list[_SlicePlan]:
 
 
 def _slice_row(piece: _SlicePlan) -> tuple[int, ...]:
-    neuron, du, dv, subtract = piece.population.neuron, NO_MEMORY, 0, False
-    match neuron:
-        case LIF():
-            model = LIF_PLAIN if neuron.du == NO_MEMORY and neuron.dv == 0 else LIF_LEAKY
-            du, dv, subtract = neuron.du, neuron.dv, neuron.reset is Reset.SUBTRACT
-        case IF():
-            model, subtract = IDEAL, neuron.reset is Reset.SUBTRACT
-        case Integrator():
-            model = INTEGRATOR
-        case GradedReLU():
-            model = GRADED_RELU
-        case Graded():
-            model = GRADED
-        case _:
-            model = SOURCE
-    return (piece.first, len(piece.neurons), model, piece.population.start, piece.cluster, du, dv, int(subtract))
+    population = piece.population
+    return (piece.first, len(piece.neurons), model_of(population.neuron).kind, population.start, piece.cluster)
 
 
 def _of_neurons(values: Array, shape: Shape, neurons: IndexArray) -> Array:
@@ -213,25 +190,12 @@ def _of_neurons(values: Array, shape: Shape, neurons: IndexArray) -> Array:
     return spread.reshape(-1)[neurons].astype(np.int64)
 
 
-def _lay_parameters(slices: list[_SlicePlan]) -> tuple[Array, Array, Array]:
-    parts: list[list[Array]] = [[], [], []]
+def _lay_parameters(slices: list[_SlicePlan]) -> Parameters:
+    parts = [[np.zeros(0, dtype=np.int64)] for _ in Parameters._fields]
     for piece in slices:
-        neuron, shape, zero = piece.population.neuron, piece.population.shape, np.zeros((), dtype=np.int64)
-        values = (zero, zero, zero)
-        match neuron:
-            case LIF():
-                values = (np.left_shift(neuron.threshold, 6), neuron.bias, neuron.v0)
-            case IF():
-                values = (neuron.threshold, neuron.bias, neuron.v0)
-            case Integrator():
-                values = (zero, neuron.bias, neuron.v0)
-            case _:
-                pass
-        for part, value in zip(parts, values, strict=True):
-            part.append(_of_neurons(value, shape, piece.neurons))
-    empty = np.zeros(0, dtype=np.int64)
-    threshold, bias, v0 = (np.concatenate([empty, *part]) for part in parts)
-    return threshold, bias, v0
+        for part, value in zip(parts, parameters_of(piece.population.neuron), strict=True):
+            part.append(_of_neurons(value, piece.population.shape, piece.neurons))
+    return Parameters(*(np.concatenate(part) for part in parts))
 
 
 def _lay_accumulators(
@@ -239,15 +203,17 @@ def _lay_accumulators(
 ) -> tuple[IndexArray, IndexArray, Mapping[tuple[int, str], int], tuple[Array, Array]]:
     """Accumulators: one stretch per slice and shifted projection, one for all unshifted ones.
 
-    Graded sums are kept apart so that each can be compared with the accumulator's range.
+    Sums of values are kept apart so that each can be compared with the accumulator's range,
+    and so are those of recurrent projections whose bias counts only when a message can arrive.
     """
     starts, table, offsets, total = [0], [], dict[tuple[int, str], int](), 0
     shifts: list[Array] = [np.zeros(0, dtype=np.int64)]
     constants: list[Array] = [np.zeros(0, dtype=np.int64)]
+    always = (0, network.timesteps)
     for piece in slices:
-        n, graded = len(piece.neurons), isinstance(piece.population.neuron, Graded | GradedReLU)
+        n, apart = len(piece.neurons), isinstance(piece.population.neuron, Graded | GradedReLU | SigmaDelta)
         incoming = network.incoming[piece.population.name]
-        plain = [p for p in incoming if not graded and not np.any(p.shift)]
+        plain = [p for p in incoming if not (apart or np.any(p.shift) or _live(network, p) != always)]
         bundles = [plain] if plain else []
         bundles += [[p] for p in incoming if p not in plain]
         for bundle in bundles:
@@ -260,11 +226,17 @@ def _lay_accumulators(
             shape = bundle[0].connectivity.out_shape
             shifts.append(_of_neurons(bundle[0].shift, shape, piece.neurons))
             constants.append(constant)
-            table.append((total, int(np.any(bundle[0].shift))))
+            table.append((total, int(np.any(bundle[0].shift)), *_live(network, bundle[0])))
             total += n
         starts.append(len(table))
-    accumulators = np.array(table, dtype=np.int64).reshape(-1, 2)
+    accumulators = np.array(table, dtype=np.int64).reshape(-1, 4)
     return np.array(starts), accumulators, offsets, (np.concatenate(shifts), np.concatenate(constants))
+
+
+def _live(network: Network, projection: Projection) -> tuple[int, int]:
+    """The steps of the target's window in which the bias of a projection counts."""
+    late, steps = lag(network, projection) if projection.bias is not None else 0, network.timesteps
+    return max(late, 0), min(steps + late, steps)
 
 
 def _lay_destinations(routed: Routed, slices: list[_SlicePlan]) -> Destinations:

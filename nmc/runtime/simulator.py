@@ -9,7 +9,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Routed
-from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.ir.neurons import has_potential
 from nmc.kernels.mapped import MappedRun, Progress, execute_mapped
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
 from nmc.runtime.device import Counters, Execution, Trace
@@ -108,7 +108,7 @@ def _trace(program: MappedProgram, run: MappedRun) -> Trace:
         neurons = program.neurons[slots]
         if run.messages is not None:
             messages[population.name] = _spread(run.messages[:, :, slots], neurons, population.shape)
-        if run.potentials is not None and isinstance(population.neuron, LIF | IF | Integrator):
+        if run.potentials is not None and has_potential(population.neuron):
             potentials[population.name] = _spread(run.potentials[:, :, slots], neurons, population.shape)
     return Trace(messages, potentials)
 

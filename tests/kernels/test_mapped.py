@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from nmc.ir import reference
-from nmc.ir.neurons import IF, Reset
+from nmc.ir.neurons import IF, Burst, Reset, SigmaDelta
 from nmc.kernels import mapped
 from nmc.kernels.mapped import execute_mapped
 from nmc.kernels.mapped_tables import build_tables
 from nmc.runtime.simulator import simulate
 from nmc.testing.random_networks import random_inputs, random_network
+from tests.kernels.loop_networks import RULES, loop_inputs, loop_network
 from tests.kernels.mapped_programs import chain, graded_chain, integrator, lif, one_core_each
 from tests.property.random_mapping import random_mapping
 
@@ -40,6 +41,34 @@ def test_narrow_and_wide_integers_agree(kind, monkeypatch):
         assert same(narrow, wide)
         checked += 1
     assert checked >= 3
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", ["lif", "leak", "rest", "if"])
+def test_narrow_and_wide_integers_agree_for_every_rule(kind, rule, monkeypatch):
+    checked = 0
+    for seed in range(6):
+        program, inputs = build_tables(random_mapping(loop_network(seed, kind, rule), seed)), loop_inputs(seed)
+        if mapped._fits_narrow(program, int(np.abs(inputs).max())):
+            narrow = execute_mapped(program, inputs, keep_messages=True, keep_potentials=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(mapped, "_fits_narrow", lambda program, largest: False)
+                wide = execute_mapped(program, inputs, keep_messages=True, keep_potentials=True)
+            assert same(narrow, wide)
+            checked += 1
+    assert checked >= 2
+
+
+def test_bursts_and_sigma_delta_are_not_taken_for_single_spikes():
+    """Largest messages count in the proof of the narrow type."""
+    weight = np.full((1, 40), 30000)
+    single = chain([np.eye(40, dtype=int), weight], [lif(1), integrator()])
+    assert mapped._fits_narrow(build_tables(one_core_each(single)), 1)
+    burst = chain([np.eye(40, dtype=int), weight], [lif(1, fire=Burst(900)), integrator()])
+    assert not mapped._fits_narrow(build_tables(one_core_each(burst)), 1)
+    zero = np.zeros((), dtype=np.int64)
+    delta = chain([np.eye(40, dtype=int), weight], [SigmaDelta(zero + 1, zero, zero), integrator()])
+    assert not mapped._fits_narrow(build_tables(one_core_each(delta)), 1)
 
 
 def test_results_and_counts_do_not_depend_on_threads():

@@ -64,7 +64,7 @@ def test_mappings_of_the_passes(seed, partitioner):
     network = random_network(seed)
     limits = {"neurons": 32, "in_axons": 400, "out_axons": None, "synapse_bits": 120000, "threshold_profiles": None}
     routed = mapped(network, tight(**limits), partitioner=partitioner, chips=4)
-    assert routed.cores_used > 2
+    assert routed.cores_used >= 2
     assert differences(routed, random_inputs(network, 2, seed)) == []
 
 

@@ -36,19 +36,23 @@ def recount(routed, inputs):
     spikes = Counter()
     targets = {}
     for q in network.projections:
+        late = network.by_name[q.source].start + q.delay - network.by_name[q.target].start
         for target, source, _ in zip(*q.connectivity.synapses(), strict=True):
-            targets.setdefault((q.source, int(source)), []).append(home[q.target, int(target)])
+            targets.setdefault((q.source, int(source)), []).append((home[q.target, int(target)], late))
     for sample in inputs:
         trace = reference.run(network, sample)
         for name, messages in trace.messages.items():
-            sent = np.count_nonzero(messages.reshape(len(messages), -1), axis=0)
+            fired = messages.reshape(len(messages), -1) != 0
+            sent = np.count_nonzero(fired, axis=0)
             spikes[name] += int(sent.sum())
             for neuron in np.flatnonzero(sent):
                 times, at, meets = int(sent[neuron]), home[name, int(neuron)], targets.get((name, int(neuron)), [])
                 by_core["spikes"][at] += times
-                for core in meets:
-                    by_core["synops"][core] += times
-                for core in set(meets):
+                for core, late in meets:
+                    # What comes back after the window is lost.
+                    on_time = fired[max(-late, 0) : max(len(fired) - max(late, 0), 0), neuron]
+                    by_core["synops"][core] += int(np.count_nonzero(on_time))
+                for core in {core for core, _ in meets}:
                     if core == at == HOST:
                         continue
                     by_core["sent"][at] += times
