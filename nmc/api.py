@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,19 @@ def load(path: Path | str) -> Artifact:
     return Artifact.load(path)
 
 
-def check(model: Path | str) -> ModelCheck:
+def check(model: Path | str, *, strict: bool = False) -> ModelCheck:
     """Whether an ONNX file can be compiled: every problem at once, without data.
+
+    Args:
+        model: ONNX file.
+        strict: approximated operators are problems too.
 
     Raises:
         NmcError: the path cannot be read (exit 2) or is no ONNX file (exit 3).
     """
     from nmc.compiler.frontends.onnx import check_model
 
-    return check_model(Path(model))
+    return check_model(Path(model), strict=strict)
 
 
 def compile(
@@ -50,6 +55,8 @@ def compile(
     reset: str | None = None,
     weight_bits: int | None = None,
     host_input: bool = False,
+    maxpool: str = "exact",
+    strict: bool = False,
     partitioner: str = "auto",
     placer: str = "auto",
     chips: int | None = None,
@@ -70,6 +77,8 @@ def compile(
         reset: ``subtract`` or ``zero``; None: the target's own.
         weight_bits: None: all that the target stores.
         host_input: compute the first layer on the host.
+        maxpool: ``exact``, or ``average``: the mean over the same windows.
+        strict: approximated operators are errors.
         partitioner: as ``--partitioner``.
         placer: as ``--placer``.
         chips: as ``--chips``.
@@ -84,18 +93,9 @@ def compile(
     from nmc.backends.api import Options
     from nmc.compiler.driver import CompileRequest, compile_file
 
-    options = Options(
-        timesteps=timesteps,
-        coding=coding,
-        reset=None if reset is None else Reset(reset),
-        host_input=host_input,
-        weight_bits=weight_bits,
-        partitioner=partitioner,
-        placer=placer,
-        chips=chips,
-        settings=settings or {},
-        pins=pins or {},
-    )
+    wanted = None if reset is None else Reset(reset)
+    options = Options(timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, chips=chips)
+    options = replace(options, maxpool=maxpool, strict=strict, settings=settings or {}, pins=pins or {})
     samples = str(calib) if isinstance(calib, Path) else calib
     request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed)
     return compile_file(Path(model), request, progress)

@@ -45,6 +45,7 @@ class Options:
     strict: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     pins: Mapping[str, str] = field(default_factory=dict)
+    maxpool: str = "exact"
 
 
 class Backend(Protocol):

@@ -68,7 +68,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
             )
     pins = Pins.of(options.pins)
     steps = (
-        *simplify_passes(),
+        *simplify_passes(strict=options.strict, maxpool=options.maxpool),
         *middle,
         *partition_passes(options.partitioner, options.chips),
         placement_pass(options.placer, options.chips, pins),

@@ -15,7 +15,7 @@ from nmc.compiler.calibration import CalibrationOracle
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.plugins import find_target
-from nmc.compiler.proof import prove_import, prove_mapping, prove_simplified
+from nmc.compiler.proof import note_approximation, prove_import, prove_mapping, prove_simplified
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
@@ -153,11 +153,14 @@ class _Levels:
     """The programs that the artifact keeps, caught while the pipeline runs."""
 
     graph: LayerGraph | None = None
+    exact: LayerGraph | None = None
     spiking: Network | None = None
 
-    def catch(self, program: Program) -> None:
-        """Keep the last program of each level."""
+    def catch(self, step: Pass, program: Program) -> None:
+        """Keep the last program of each level, and the graph that later passes must not change."""
         if isinstance(program, LayerGraph):
+            if getattr(step, "approximates", False) and program is not self.graph:
+                self.exact = program
             self.graph = program
         elif isinstance(program, Network) and not program.is_integer:
             self.spiking = program
@@ -181,12 +184,16 @@ def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSi
             ExitCode.USAGE,
             help="give samples of the training data: --calib calib.npz",
         )
+    low, high = model.integers or (0, 1)
     sink.warning(
         "calibration-missing",
-        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in [0, 1); accuracy is not assured",
+        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in [{low}, {high}"
+        f"{']' if model.integers else ')'}; accuracy is not assured",
         help=f"nmc compile {model.name}.onnx --target {request.target} --calib calib.npz",
     )
     generator = np.random.default_rng([request.seed, *b"assumed-inputs"])
+    if model.integers is not None:
+        return None, generator.integers(low, high + 1, (ASSUMED_SAMPLES, *shape)).astype(np.float32)
     return None, generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32)
 
 
@@ -194,7 +201,7 @@ def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: Cali
     numbers = iter(range(1000))
 
     def after(step: Pass, program: Program, seconds: float) -> None:
-        levels.catch(program)
+        levels.catch(step, program)
         if isinstance(program, LayerGraph):
             oracle.follow(program)
         clock.stage(step.stage)
@@ -250,6 +257,8 @@ def _manifest(
             "optimise": options.optimise,
             "effort": options.effort,
             "chips": options.chips,
+            "strict": options.strict,
+            "maxpool": options.maxpool,
             "settings": dict(options.settings),
             "pins": dict(options.pins),
         },
@@ -336,7 +345,9 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     broken = pin_diagnostics(program, pins, target.grid)
     if broken:  # A backend's own pipeline may not know pins: they are never ignored.
         raise NmcError(broken, ExitCode.GATE)
-    prove_simplified(source.graph, levels.graph, inputs)
+    if levels.exact is not None:
+        note_approximation(source.graph, levels.exact, inputs, sink)
+    prove_simplified(levels.exact or source.graph, levels.graph, inputs)
     prove_mapping(program, inputs)
     clock.stage("prove")
     events = measure_events(program, inputs)

@@ -87,6 +87,59 @@ class LeakyRelu:
 
 
 @dataclass(frozen=True)
+class Activation:
+    """A function of each element that no sum of ReLUs computes exactly.
+
+    Attributes:
+        function: one of `FUNCTIONS`.
+        alpha, gamma: its parameters as in ONNX, where it has any.
+    """
+
+    function: str
+    alpha: float = 1.0
+    gamma: float = 1.0
+
+
+FUNCTIONS = (
+    "sigmoid",
+    "tanh",
+    "softsign",
+    "softplus",
+    "erf",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "gelu-tanh",
+    "swish",
+    "hard-swish",
+    "mish",
+)
+"""What an `Activation` may compute; `nmc.kernels.functions` says how."""
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """``clip(rint(x / scale) + zero_point, low, high)``: ONNX QuantizeLinear, ties to even.
+
+    The value is the integer that the ONNX file has there.
+    """
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """``(x - zero_point) * scale``: ONNX DequantizeLinear."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
 class Pad:
     """Zeros before and after (negative: cropping), one pair per axis."""
 
@@ -167,6 +220,9 @@ Op = (
     | Maximum
     | Clip
     | LeakyRelu
+    | Activation
+    | Quantize
+    | Dequantize
     | Pad
     | Slice
     | Concat

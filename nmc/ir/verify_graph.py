@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from nmc.ir.connectivity import Shape, size
 from nmc.ir.layers import (
+    FUNCTIONS,
+    Activation,
     Add,
     ArgMax,
     AveragePool,
@@ -13,6 +15,7 @@ from nmc.ir.layers import (
     Clip,
     Concat,
     Constant,
+    Dequantize,
     Identity,
     Input,
     Layer,
@@ -22,6 +25,7 @@ from nmc.ir.layers import (
     Maximum,
     MaxPool,
     Pad,
+    Quantize,
     Relu,
     Reshape,
     Sigmoid,
@@ -94,6 +98,11 @@ def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
         case Clip(least, most):
             if least is not None and most is not None and not least <= most:
                 yield f"clip from {least:g} to {most:g}"
+        case Activation(function):
+            if function not in FUNCTIONS:
+                yield f"the function {function!r} is unknown"
+        case Quantize() | Dequantize():
+            yield from _step_problems(op)
         case Softmax() | ArgMax():
             if not -len(layer.shape) <= op.axis < len(layer.shape):
                 yield f"{type(op).__name__.lower()} axis {op.axis} is not an axis of {layer.shape}"
@@ -104,6 +113,13 @@ def _layer_problems(layer: Layer, shapes: list[Shape]) -> Iterator[str]:
         yield expected
     elif expected is not None and layer.shape not in expected:
         yield f"{type(op).__name__} makes {expected[0]}, the layer says {layer.shape}"
+
+
+def _step_problems(op: Quantize | Dequantize) -> Iterator[str]:
+    if not 0 < op.scale < float("inf"):
+        yield f"a scale of {op.scale:g}, it must be positive"
+    if isinstance(op, Quantize) and not op.low <= op.zero_point <= op.high:
+        yield f"a zero point {op.zero_point} outside {op.low} to {op.high}"
 
 
 def _linear_problems(layer: Layer, op: Linear, shape: Shape) -> Iterator[str]:
@@ -121,7 +137,9 @@ def _linear_problems(layer: Layer, op: Linear, shape: Shape) -> Iterator[str]:
 def _expected_shape(layer: Layer, shapes: list[Shape]) -> list[Shape] | str | None:
     """The shapes that the operation may make, what prevents it, or None where any shape will do."""
     match layer.op:
-        case BatchNorm() | Relu() | Clip() | LeakyRelu() | Identity() | Softmax() | Sigmoid():
+        case BatchNorm() | Relu() | Clip() | LeakyRelu() | Activation() | Quantize() | Dequantize():
+            return shapes[:1]
+        case Identity() | Softmax() | Sigmoid():
             return shapes[:1]
         case Add() | Maximum():
             what = "an addition" if isinstance(layer.op, Add) else "a maximum"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.layers import (
+    Activation,
     Add,
     ArgMax,
     AveragePool,
@@ -15,6 +16,7 @@ from nmc.ir.layers import (
     Clip,
     Concat,
     Constant,
+    Dequantize,
     Identity,
     Input,
     Layer,
@@ -24,6 +26,7 @@ from nmc.ir.layers import (
     Maximum,
     MaxPool,
     Pad,
+    Quantize,
     Relu,
     Reshape,
     Sigmoid,
@@ -32,6 +35,7 @@ from nmc.ir.layers import (
     Transpose,
 )
 from nmc.ir.reference import per_channel, sigmoid
+from nmc.kernels.functions import function_values
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, to_channels_last
 
@@ -109,6 +113,12 @@ def evaluate_layer(layer: Layer, values: list[Array]) -> Array:
             return np.clip(values[0], -np.inf if low is None else low, np.inf if high is None else high)
         case LeakyRelu(slope):
             return np.where(values[0] > 0, values[0], values[0] * per_channel(slope, layer.shape))
+        case Activation(function, alpha, gamma):
+            return function_values(function, values[0], alpha, gamma)
+        case Quantize(scale, zero_point, least, most):
+            return np.asarray(np.clip(np.rint(values[0] / scale) + zero_point, least, most))
+        case Dequantize(scale, zero_point):
+            return (values[0] - zero_point) * scale
         case Pad():
             pairs = list(zip(op.before, op.after, strict=True))
             cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, values[0].shape[1:], strict=True))
@@ -136,14 +146,18 @@ def evaluate_layer(layer: Layer, values: list[Array]) -> Array:
             raise TypeError("an input or constant is not computed")
 
 
-def execute_graph(graph: LayerGraph, x: Array, names: Iterable[str]) -> dict[str, Array]:
+def execute_graph(
+    graph: LayerGraph, x: Array, names: Iterable[str], given: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """Values of the named layers, (N, *shape) float64, in fixed order on every machine.
 
     Args:
         graph: any `LayerGraph`.
         x: (N, *input shape).
         names: layers to return; memory of others is freed as soon as it can be.
+        given: what the readers of some layers get instead of the layer's own value.
     """
+    given = given or {}
     wanted = set(names)
     left = {name: len(users) for name, users in graph.users.items()}
     values: dict[str, Array] = {}
@@ -153,7 +167,7 @@ def execute_graph(graph: LayerGraph, x: Array, names: Iterable[str]) -> dict[str
         elif isinstance(layer.op, Constant):
             values[layer.name] = np.broadcast_to(layer.op.value.astype(np.float64), (len(x), *layer.shape))
         else:
-            values[layer.name] = evaluate_layer(layer, [values[name] for name in layer.inputs])
+            values[layer.name] = evaluate_layer(layer, [given.get(name, values[name]) for name in layer.inputs])
         for name in layer.inputs:
             left[name] -= 1
             if left[name] == 0 and name not in wanted:

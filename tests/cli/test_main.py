@@ -62,8 +62,17 @@ def test_later_commands_are_refused(nmc: Invoke, command: str) -> None:
 
 
 def test_later_options_are_refused_all_at_once(nmc: Invoke, model: Path) -> None:
-    done = nmc("compile", model, "--target", "loihi", "--wait", "1", "--levels=3", "--maxpool", "exact", "--json")
+    done = nmc("compile", model, "--target", "loihi", "--wait", "1", "--levels=3", "--max-loss", "1", "--json")
     assert (done.code, done.slugs) == (2, ["not-available-yet"] * 3)
+
+
+def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:
+    done = nmc("compile", model, "--target", "loihi", "--maxpool", "mean", "--json")
+    assert (done.code, done.slugs) == (2, ["bad-option"])
+    out = tmp_path / "x.nmc"
+    done = nmc("compile", model, "--target", "loihi", "--strict", "--maxpool", "average", "-o", out, "--json")
+    assert done.code == 0 and out.exists()
+    assert nmc("check", model, "--strict").code == 0
 
 
 @pytest.mark.parametrize(

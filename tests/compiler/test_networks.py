@@ -13,6 +13,7 @@ from onnx import helper
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.runtime.session import run
 from nmc.runtime.simulator import Simulator
 from nmc.runtime.verification import verify
@@ -106,6 +107,78 @@ def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
         "w": weights(4, 4 * 10, seed=2).T.copy(),
     }
     assert compiled_error(nodes, stored, ["N", 24], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_network_that_was_quantized(tmp_path: Path, coding: str) -> None:
+    step, middle = ["s", "z"], ["t", "z"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", *step], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", *step], ["xr"]),
+        helper.make_node("DequantizeLinear", ["a8", "as", "az"], ["a"], axis=0),
+        helper.make_node("Conv", ["xr", "a"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", *middle], ["rq"]),
+        helper.make_node("MaxPool", ["rq"], ["pq"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["pq"], ["fq"]),
+        helper.make_node("DequantizeLinear", ["fq", *middle], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    kernel = weights(6, 2, 3, 3)
+    scales = np.abs(kernel).max(axis=(1, 2, 3)) / 127
+    stored = {
+        "s": np.asarray(np.float32(1 / 255)),
+        "t": np.asarray(np.float32(1.2 / 255)),
+        "z": np.asarray(np.int8(-128)),
+        "a8": np.rint(kernel / scales[:, None, None, None]).astype(np.int8),
+        "as": scales,
+        "az": np.zeros(6, np.int8),
+        "w": weights(4, 96, seed=2).T.copy(),
+    }
+    assert compiled_error(nodes, stored, ["N", 2, 8, 8], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("function", ["Sigmoid", "Elu", "HardSwish"])
+def test_smooth_activations(tmp_path: Path, function: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node(function, ["c"], ["r"], name="smooth"),
+        helper.make_node("Conv", ["r", "b"], ["d"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node(function, ["d"], ["s"]),
+        helper.make_node("Flatten", ["s"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    stored = {"a": weights(6, 2, 3, 3), "b": weights(8, 6, 3, 3, seed=1), "w": weights(4, 128, seed=2).T.copy()}
+    assert compiled_error(nodes, stored, ["N", 2, 8, 8], "graded", tmp_path) < TOLERANCE["graded"]
+    with pytest.raises(NmcError) as caught:
+        compile_file(tmp_path / "model.onnx", CompileRequest("loihi2", Options(strict=True), calib="random:4"))
+    assert caught.value.exit_code is ExitCode.MODEL
+    slugs = [(d.slug, d.origin.op if d.origin else "") for d in caught.value.diagnostics]
+    assert slugs == [("approximation-refused", function)] * 2
+
+
+def test_averaged_maxima(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    path = saved(model_of(nodes, {"a": weights(6, 2, 3, 3), "w": weights(4, 54).T.copy()}, ["N", 2, 8, 8]), tmp_path)
+    averaged = Options(coding="graded", maxpool="average")
+    exact, mean = (
+        compile_file(path, CompileRequest("loihi2", options, calib="random:16"))
+        for options in (CODINGS["graded"], averaged)
+    )
+    assert exact.artifact is not None and mean.artifact is not None
+    assert mean.artifact.report["neurons"] < exact.artifact.report["neurons"]
+    assert mean.artifact.manifest["options"]["maxpool"] == "average"
+    assert "maxpool-averaged" in {d.slug for d in mean.diagnostics}
+    both = Options(maxpool="average", strict=True)
+    with pytest.raises(NmcError) as caught:
+        compile_file(path, CompileRequest("loihi2", both, calib="random:4"))
+    assert [d.origin.node for d in caught.value.diagnostics if d.origin] == ["pool"]
 
 
 @pytest.mark.parametrize("coding", CODINGS)

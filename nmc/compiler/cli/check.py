@@ -21,6 +21,7 @@ def command(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)],
     target: Annotated[str | None, typer.Option("--target", "-t", help="Does it fit this chip?")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="No approximated operators: they are errors.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -37,7 +38,7 @@ def command(
 
     from nmc.compiler.frontends.onnx import check_model
 
-    checked = check_model(model)
+    checked = check_model(model, strict=strict)
     session.result(
         {
             "supported": checked.supported,

@@ -36,7 +36,8 @@ Coding = Annotated[str, Option(help="rate or graded.")]
 ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the target's own.")]
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
-Strict = Annotated[bool, Option("--strict", help="No approximation.", hidden=True)]
+Maxpool = Annotated[str, Option(help="exact, or average: the mean over the same windows, without neurons.")]
+Strict = Annotated[bool, Option("--strict", help="No approximated operators: they are errors.")]
 Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
 Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.")]
 Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
@@ -75,6 +76,7 @@ def command(
     reset: ResetBy = None,
     host_input: HostInput = False,
     weight_bits: WeightBits = None,
+    maxpool: Maxpool = "exact",
     strict: Strict = False,
     partitioner: Partitioner = "auto",
     placer: Placer = "auto",
@@ -97,12 +99,12 @@ def command(
     sink = DiagnosticSink()
     path = out if out is not None else Path(model.stem + ".nmc")
     _check_paths(sink, model, None if stop_after else path, save_temps)
-    _check_values(sink, {"--coding": coding, "--optimise": optimise, "--effort": effort, "--verify": verify})
+    _check_values(
+        sink, {"--coding": coding, "--optimise": optimise, "--effort": effort, "--verify": verify, "--maxpool": maxpool}
+    )
     _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
     _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
-    if strict:
-        sink.error("not-available-yet", "the option --strict of `nmc compile` is not available yet")
-    maps = _pairs(sink, settings or []), _pins(sink, pin or [])
+    rest = _pairs(sink, settings or []), _pins(sink, pin or []), maxpool
     sink.raise_errors(ExitCode.USAGE)
 
     from nmc.backends.api import Options
@@ -111,7 +113,7 @@ def command(
 
     wanted = None if reset is None else Reset(reset)
     options = Options(
-        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, *maps
+        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, *rest
     )
     request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
     perform(context.obj, model, request, path, verbose=verbose)
@@ -162,6 +164,7 @@ def _check_values(sink: DiagnosticSink, values: Mapping[str, str]) -> None:
         "--optimise": ("energy",),
         "--effort": ("normal",),
         "--verify": ("structure", "full"),
+        "--maxpool": ("exact", "average"),
     }
     for option, value in values.items():
         choose(sink, option, value, known[option])

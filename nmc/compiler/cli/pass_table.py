@@ -58,6 +58,8 @@ def _variants() -> Iterator[tuple[str, Options]]:
     yield "the defaults", Options()
     yield "--coding graded", Options(coding="graded")
     yield "--host-input", Options(host_input=True)
+    yield "--strict", Options(strict=True)
+    yield "--maxpool average", Options(maxpool="average")
     yield from ((f"--partitioner {name}", Options(partitioner=name)) for name in PARTITIONERS)
     yield from ((f"--placer {name}", Options(placer=name)) for name in PLACERS)
 

@@ -189,7 +189,10 @@ def _in_source_units(projection: Projection, scale: Array) -> Projection:
 
 def _per_output(biases: list[Array], population: Population, factor: Array) -> Array:
     """Real biases of the population times a per-channel factor: (C,) or the full shape."""
-    total = np.asarray(sum(biases, np.zeros(population.shape[0])))
+    total: Array = np.zeros(population.shape[0])
+    for bias in biases:
+        wide = bias.ndim > 1 and total.ndim == 1
+        total = (per_channel(total, population.shape) if wide else total) + bias
     if total.ndim > 1:
         return total * per_channel(factor, population.shape)
     return np.asarray(total * factor)

@@ -24,10 +24,10 @@ FOLD_LIMIT = 2**26
 """Elements of a folded tensor (256 MiB of float32)."""
 
 _FOLDABLE = (
-    "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Div Equal Exp Expand Flatten Floor Gather Gemm "
-    "Greater Identity Less MatMul Max Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean "
-    "ReduceMin ReduceProd ReduceSum Relu Reshape Shape Size Slice Sqrt Squeeze Sub Sum Tile Transpose "
-    "Unsqueeze Where"
+    "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape DequantizeLinear Div Equal Exp Expand Flatten Floor "
+    "Gather Gemm Greater Identity Less MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal "
+    "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Shape Size Slice Sqrt Squeeze Sub Sum Tile "
+    "Transpose Unsqueeze Where"
 )
 FOLDABLE = frozenset(_FOLDABLE.split())
 """Deterministic operators that are folded where their inputs do not depend on the data."""

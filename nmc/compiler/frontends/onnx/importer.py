@@ -15,8 +15,31 @@ from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.connectivity import Array, Shape
 from nmc.ir.diagnostic import DiagnosticSink
-from nmc.ir.layers import ArgMax, Head, Identity, Input, Layer, LayerGraph, Op, Sigmoid, Softmax
+from nmc.ir.layers import (
+    Activation,
+    ArgMax,
+    Dequantize,
+    Head,
+    Identity,
+    Input,
+    Layer,
+    LayerGraph,
+    Op,
+    Quantize,
+    Sigmoid,
+    Softmax,
+)
 from nmc.ir.origin import Origin
+
+_KEEPS_INTEGERS = (
+    "Clip Concat DepthToSpace Flatten Gather Identity Max MaxPool Min Relu Reshape Slice SpaceToDepth Split Squeeze "
+    "Transpose Unsqueeze"
+)
+KEEPS_INTEGERS = frozenset(_KEEPS_INTEGERS.split())
+"""Operators that do the same to the integers between QuantizeLinear and DequantizeLinear as to real numbers."""
+
+LEAVES_INTEGERS = frozenset({"Cast", "DequantizeLinear"})
+"""Operators that make real numbers of integers."""
 
 Importer = Callable[[Node, "GraphBuilder"], None]
 """Adds the layers of one node to a builder, or raises `Refusal`."""
@@ -51,6 +74,7 @@ class GraphBuilder:
         patches: by node index.
         folded: indices of the nodes whose results are known.
         lost: layers that stand for refused nodes.
+        integers: tensors whose values are integers, as QuantizeLinear makes them.
     """
 
     def __init__(self, model: onnx.ModelProto, batch: int | None, sink: DiagnosticSink) -> None:
@@ -64,6 +88,7 @@ class GraphBuilder:
         self.patches: dict[int, Patch] = {}
         self.folded: set[int] = set()
         self.lost: set[str] = set()
+        self.integers: set[str] = set()
         self._names = {node.name for node in model.graph.node}
         self._shapes: dict[str, Shape] = {}
         self._used = {name for node in model.graph.node for name in node.input}
@@ -185,7 +210,7 @@ class GraphBuilder:
                 if self._fold(node) or self._depends_on_lost(node):
                     continue
                 if proto.domain in ("", "ai.onnx") and proto.op_type in importers:
-                    importers[proto.op_type](node, self)
+                    self._import(node, importers[proto.op_type])
                     continue
             except Refusal as refusal:
                 # The gate has seen stored weights; here they may have come out of a folded constant.
@@ -196,6 +221,19 @@ class GraphBuilder:
                 inferred = inferred_shapes(self.model)
             self._stand_in(node, inferred)
         return self._finish()
+
+    def _import(self, node: Node, importer: Importer) -> None:
+        """The layers of one node; its results are integers where it says so, or where it only moves them."""
+        op, given = node.proto.op_type, self.integers.intersection(node.proto.input)
+        if given and op not in KEEPS_INTEGERS | LEAVES_INTEGERS:
+            raise Refusal(
+                "operator-unsupported",
+                "it computes with integers",
+                "put a DequantizeLinear before it, as exporters of quantized models do",
+            )
+        importer(node, self)
+        if op == "QuantizeLinear" or (given and op not in LEAVES_INTEGERS):
+            self.integers.update(node.proto.output)
 
     def _fold(self, node: Node) -> bool:
         """Fold the node if no input depends on the data."""
@@ -239,6 +277,7 @@ class GraphBuilder:
         graph = LayerGraph(
             escaped(self.model.graph.name) or "model", tuple(self.layers), (end or self.layers[-1].name,)
         )
+        graph = with_hidden_sigmoids(graph, self.lost)
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
@@ -254,7 +293,6 @@ class GraphBuilder:
 
 _HIDDEN_HEADS: Mapping[type, str] = {
     Softmax: "remove the attention or gating block, or end the model before it",
-    Sigmoid: "train with Relu instead, or end the model before it",
     ArgMax: "end the model with it or before it",
 }
 """Ways out where a head is not at the end."""
@@ -268,16 +306,8 @@ def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None
         lost: the names of those.
         sink: an error for each head that something reads.
     """
-    passed_on = {layer.name for layer in graph.layers if isinstance(layer.op, Identity)} - lost
     for layer in graph.layers:
-        if not isinstance(layer.op, Head):
-            continue
-        end = layer
-        while (
-            end.name not in graph.outputs and len(graph.users[end.name]) == 1 and graph.users[end.name][0] in passed_on
-        ):
-            end = graph.by_name[graph.users[end.name][0]]
-        if graph.users[end.name]:
+        if isinstance(layer.op, Head) and _is_read(layer, graph, lost):
             sink.error(
                 "operator-unsupported",
                 f"a {type(layer.op).__name__.lower()} is supported at the end of a network only, "
@@ -285,6 +315,24 @@ def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None
                 origin=layer.origin,
                 help=_HIDDEN_HEADS[type(layer.op)],
             )
+
+
+def with_hidden_sigmoids(graph: LayerGraph, lost: set[str]) -> LayerGraph:
+    """Sigmoids that something reads as activations; the host computes those at the end."""
+    hidden = {la.name for la in graph.layers if isinstance(la.op, Sigmoid) and _is_read(la, graph, lost)}
+    layers = [replace(la, op=Activation("sigmoid")) if la.name in hidden else la for la in graph.layers]
+    return replace(graph, layers=tuple(layers)) if hidden else graph
+
+
+def _is_read(layer: Layer, graph: LayerGraph, lost: set[str]) -> bool:
+    """Whether anything is computed from a layer, but for what leaves it as it is, up to the output."""
+    end = layer
+    while end.name not in graph.outputs and len(graph.users[end.name]) == 1:
+        reader = graph.by_name[graph.users[end.name][0]]
+        if not isinstance(reader.op, Identity | Quantize | Dequantize) or reader.name in lost:
+            break
+        end = reader
+    return bool(graph.users[end.name])
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

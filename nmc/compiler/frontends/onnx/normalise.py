@@ -5,9 +5,12 @@ float32, opset 17 or later, IR version 10 at most, batch symbolic.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper, version_converter
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.diagnostic import DiagnosticSink
@@ -73,6 +76,78 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
             )
     raised.ir_version = min(max(raised.ir_version, 8), IR_VERSION)
     return raised
+
+
+INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {TensorProto.INT8: np.dtype(np.int8), TensorProto.UINT8: np.dtype(np.uint8)}
+"""Types that the input and the outputs of a quantized model may have."""
+
+_MOVES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+
+
+def float_ends(model: onnx.ModelProto) -> tuple[int, int] | None:
+    """Give a model with 8-bit integers at its ends floats there, in place.
+
+    The input's floats hold the same integers. The outputs become real numbers, with the scale
+    and zero point of the QuantizeLinear that makes them.
+
+    Returns:
+        The least and the largest integer that the input takes; None where it takes floats.
+    """
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken.update(tensor.name for tensor in graph.initializer)
+    for value in graph.output:
+        if value.type.tensor_type.elem_type in INTEGER_ENDS:
+            _dequantize_output(graph, value, taken)
+    limits = None
+    for value in graph.input:
+        kind = INTEGER_ENDS.get(value.type.tensor_type.elem_type)
+        if kind is not None:
+            limits = (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+            integers, scale, zero = (_fresh(f"{value.name}_{what}", taken) for what in ("integers", "scale", "zero"))
+            for node in graph.node:
+                node.input[:] = [integers if name == value.name else name for name in node.input]
+            graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), scale))
+            graph.initializer.append(numpy_helper.from_array(np.array(0, kind), zero))
+            nodes = [helper.make_node("QuantizeLinear", [value.name, scale, zero], [integers]), *graph.node]
+            _set_nodes(graph, nodes)
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return limits
+
+
+def _dequantize_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, taken: set[str]) -> None:
+    makers = {name: node for node in graph.node for name in node.output}
+    maker = makers.get(value.name)
+    while maker is not None and maker.op_type in _MOVES:
+        maker = makers.get(maker.input[0])
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    steps = list(maker.input[1:3]) if maker is not None and maker.op_type == "QuantizeLinear" else []
+    if len(steps) != 2 or any(name not in stored or len(stored[name].dims) for name in steps):
+        steps = [_fresh(f"{value.name}_{what}", taken) for what in ("scale", "zero")]
+        kind = INTEGER_ENDS[value.type.tensor_type.elem_type]
+        graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), steps[0]))
+        graph.initializer.append(numpy_helper.from_array(np.array(0, kind), steps[1]))
+    integers = _fresh(f"{value.name}_integers", taken)
+    for node in graph.node:
+        node.input[:] = [integers if name == value.name else name for name in node.input]
+        node.output[:] = [integers if name == value.name else name for name in node.output]
+    graph.node.append(helper.make_node("DequantizeLinear", [integers, *steps], [value.name]))
+    value.type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    name, copies = wanted, 0
+    while name in taken:
+        copies += 1
+        name = f"{wanted}_{copies}"
+    taken.add(name)
+    return name
 
 
 def free_batch(model: onnx.ModelProto, sink: DiagnosticSink) -> int | None:

@@ -21,7 +21,7 @@ def import_softmax(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_sigmoid(node: Node, graph: GraphBuilder) -> None:
-    """At the end of the network only: the host computes it."""
+    """At the end of the network the host computes it; elsewhere a sum of ReLUs comes near to it."""
     graph.add(node, Sigmoid(), (node.input(0),), graph.activation(node, 0))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from onnx import TensorProto
 
 from nmc.compiler.frontends.onnx.fold import BATCHES
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
@@ -18,6 +19,15 @@ _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
 def import_identity(node: Node, graph: GraphBuilder) -> None:
     """Removed."""
     graph.add(node, Identity(), (node.input(0),), graph.activation(node, 0))
+
+
+def import_cast(node: Node, graph: GraphBuilder) -> None:
+    """From floats, or from an input of 8-bit integers, to floats: removed."""
+    kind = node.integer("to", 0)
+    if kind != TensorProto.FLOAT:
+        name = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else str(kind)
+        raise Refusal("operator-unsupported", f"it makes {name} of an activation", "keep activations in floating point")
+    import_identity(node, graph)
 
 
 def import_dropout(node: Node, graph: GraphBuilder) -> None:

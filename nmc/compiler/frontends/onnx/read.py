@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from nmc.compiler.frontends.onnx.fold import BATCHES, silent_session
 from nmc.compiler.frontends.onnx.gate import check_tensors, inline_external_data, parse, read_file
 from nmc.compiler.frontends.onnx.importer import GraphBuilder, Patch
-from nmc.compiler.frontends.onnx.normalise import BATCH, free_batch, raise_opset, to_float32
+from nmc.compiler.frontends.onnx.normalise import BATCH, float_ends, free_batch, raise_opset, to_float32
 from nmc.compiler.frontends.onnx.registry import importers, uses
 from nmc.compiler.frontends.onnx.source import ModelCheck, OperatorUse, SourceModel
 from nmc.compiler.frontends.onnx.structure import (
@@ -29,6 +29,7 @@ from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.layers import ArgMax, Identity, LayerGraph
 from nmc.ir.origin import Origin
+from nmc.passes.simplify.refuse_approximation import refuse_approximations
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class _Reading:
     sha256: str
     graph: LayerGraph | None = None
     onnx: bytes = b""
+    integers: tuple[int, int] | None = None
 
 
 def read_model(path: Path) -> SourceModel:
@@ -58,20 +60,23 @@ def read_model(path: Path) -> SourceModel:
     if reading.graph is None:
         raise RuntimeError("a model without problems has a graph")
     graph = replace(reading.graph, name=escaped(path.stem))
-    return SourceModel(graph.name, reading.onnx, graph, reading.operators, reading.sha256)
+    return SourceModel(graph.name, reading.onnx, graph, reading.operators, reading.sha256, reading.integers)
 
 
-def check_model(path: Path) -> ModelCheck:
+def check_model(path: Path, *, strict: bool = False) -> ModelCheck:
     """Every problem that `read_model` would find, without raising for those of the network.
 
     Args:
         path: of the file.
+        strict: what would be approximated is a problem too.
 
     Raises:
         NmcError: exit USAGE if the path cannot be read, MODEL if the file is no ONNX model.
     """
     sink = DiagnosticSink()
     reading = _read(Path(path), sink)
+    if strict and reading.graph is not None:
+        refuse_approximations(reading.graph, sink)
     return ModelCheck(not sink.errors, reading.operators, tuple(sink.items))
 
 
@@ -107,6 +112,7 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
         if not refused:
             sink.items.extend(attempt.items)
         return reading
+    integers = float_ends(raised)
     name_nodes(raised)
     batch = free_batch(raised, sink)
     if any(d.slug in ("input-shape", "shape-dynamic", "input-type") for d in sink.errors):
@@ -117,7 +123,7 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
         return reading
     runnable = _runnable(raised, builder, graph)
     _try(runnable, graph, sink)
-    return replace(reading, graph=graph, onnx=runnable.SerializeToString(deterministic=True))
+    return replace(reading, graph=graph, onnx=runnable.SerializeToString(deterministic=True), integers=integers)
 
 
 def _refuse(model: onnx.ModelProto, operators: tuple[OperatorUse, ...], sink: DiagnosticSink) -> None:

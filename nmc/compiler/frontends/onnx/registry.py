@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx
 
@@ -18,6 +19,19 @@ from nmc.compiler.frontends.onnx.operators_activation import (
     import_neg,
     import_prelu,
     import_relu,
+)
+from nmc.compiler.frontends.onnx.operators_function import (
+    import_celu,
+    import_elu,
+    import_erf,
+    import_gelu,
+    import_hard_swish,
+    import_mish,
+    import_selu,
+    import_softplus,
+    import_softsign,
+    import_swish,
+    import_tanh,
 )
 from nmc.compiler.frontends.onnx.operators_head import import_argmax, import_sigmoid, import_softmax
 from nmc.compiler.frontends.onnx.operators_linear import (
@@ -38,7 +52,9 @@ from nmc.compiler.frontends.onnx.operators_pool import (
     import_max_pool,
     import_reduce_mean,
 )
+from nmc.compiler.frontends.onnx.operators_quantize import import_dequantize_linear, import_quantize_linear
 from nmc.compiler.frontends.onnx.operators_shape import (
+    import_cast,
     import_concat,
     import_dropout,
     import_flatten,
@@ -90,13 +106,31 @@ REWRITE: Mapping[str, Importer] = {
     "Transpose": import_transpose,
     "Identity": import_identity,
     "Dropout": import_dropout,
+    "Cast": import_cast,
     "Pad": import_pad,
     "Slice": import_slice,
     "Split": import_split,
     "Gather": import_gather,
     "Concat": import_concat,
+    "QuantizeLinear": import_quantize_linear,
+    "DequantizeLinear": import_dequantize_linear,
 }
 """Operators that the simplify stage expresses by the native ones."""
+
+APPROXIMATE: Mapping[str, Importer] = {
+    "Tanh": import_tanh,
+    "Softsign": import_softsign,
+    "Softplus": import_softplus,
+    "Erf": import_erf,
+    "Elu": import_elu,
+    "Selu": import_selu,
+    "Celu": import_celu,
+    "Gelu": import_gelu,
+    "Swish": import_swish,
+    "HardSwish": import_hard_swish,
+    "Mish": import_mish,
+}
+"""Operators that ReLUs come near to; ``--strict`` refuses them."""
 
 HOST: Mapping[str, Importer] = {
     "Softmax": import_softmax,
@@ -107,14 +141,14 @@ HOST: Mapping[str, Importer] = {
 
 _POOL = "train with AveragePool or with a strided convolution instead"
 _RELU = "train with Relu instead"
-_FLOAT = "export the float model; the compiler quantizes by itself"
+_FLOAT = "export the float model, or one with QuantizeLinear and DequantizeLinear"
 _LOGITS = "end the model at the logits; argmax and softmax of them agree"
 _SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
 
 _WAYS_OUT: Mapping[str, str] = {
     "LpPool": _POOL,
-    "Elu Selu Celu Gelu Tanh HardSwish Mish Softplus Swish Erf": _RELU,
-    "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger": _FLOAT,
+    "ThresholdedRelu Shrink Hardmax": _RELU,
+    "QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear": _FLOAT,
     "LogSoftmax TopK": _LOGITS,
     "LSTM GRU RNN Attention Loop If Scan": _SEQUENCE,
     "LRN LayerNormalization InstanceNormalization GroupNormalization": "train with BatchNormalization instead",
@@ -125,17 +159,21 @@ WAYS_OUT = {op: text for ops, text in _WAYS_OUT.items() for op in ops.split()}
 
 NO_WAY_OUT = "replace it by Conv, Gemm, Add and Relu, or end the model before it; `nmc ops` lists what is supported"
 
+PASSED_ON = frozenset({"Identity", "QuantizeLinear", "DequantizeLinear"})
+"""What may stand behind a head at the end of a network."""
+
 FOLDED = "Folded where it depends on constants and shapes only."
 
 
 def importers() -> dict[str, Importer]:
     """All importers by operator type."""
-    return {**NATIVE, **REWRITE, **HOST}
+    return {**NATIVE, **REWRITE, **APPROXIMATE, **HOST}
 
 
 def support(op: str) -> OperatorSupport:
     """What becomes of an operator of the standard domain that reads data."""
-    for status, table in (("native", NATIVE), ("rewrite", REWRITE), ("host", HOST)):
+    tables = (("native", NATIVE), ("rewrite", REWRITE), ("approximate", APPROXIMATE), ("host", HOST))
+    for status, table in tables:
         if op in table:
             return OperatorSupport(op, status, " ".join((table[op].__doc__ or "").split()))
     return OperatorSupport(op, "refused", WAYS_OUT.get(op, NO_WAY_OUT))
@@ -146,7 +184,7 @@ def operator_table() -> tuple[OperatorSupport, ...]:
     rows = [support(op) for op in {**importers(), **WAYS_OUT}]
     read = {row.op for row in rows if row.status != "refused"}
     folded = [OperatorSupport(op, "rewrite", FOLDED) for op in FOLDABLE - read]
-    order = ("native", "rewrite", "host", "refused")
+    order = ("native", "rewrite", "approximate", "host", "refused")
     refused = [row for row in rows if row.op not in FOLDABLE or row.status != "refused"]
     return tuple(sorted([*refused, *folded], key=lambda row: (order.index(row.status), row.op)))
 
@@ -168,9 +206,12 @@ def uses(model: onnx.ModelProto) -> tuple[OperatorUse, ...]:
     """The operators of a model with sorted nodes, in order of first use."""
     data = data_nodes(model)
     local = {function.domain for function in model.functions}
+    hidden = {name for node in model.graph.node if node.op_type not in PASSED_ON for name in node.input}
     found: dict[tuple[str, str, str], list[str]] = {}
     for index, node in enumerate(model.graph.node):
         row = _support_of(node, index in data, local)
+        if row.op == "Sigmoid" and row.status == "host" and hidden.intersection(node.output):
+            row = replace(row, status="approximate")
         found.setdefault((row.op, row.status, row.note), []).append(node.name)
     return tuple(OperatorUse(op, len(nodes), status, tuple(nodes), note) for (op, status, note), nodes in found.items())
 

@@ -16,7 +16,8 @@ class OperatorUse:
         op: ONNX operator type, with its domain where that is not the standard one.
         count: nodes of this type and status.
         status: ``native`` (becomes synapses or neurons), ``rewrite`` (expressed by others or
-            folded), ``host`` (computed by the host) or ``refused``.
+            folded), ``approximate`` (ReLUs come near to it), ``host`` (computed by the host) or
+            ``refused``.
         nodes: names of the nodes.
         note: what becomes of it, or the way out.
     """
@@ -64,6 +65,8 @@ class SourceModel:
         graph: the same network as layers, before simplification.
         operators: in order of first use, of the file as it was.
         sha256: of the file (and of its external data, in order of the tensors), hex.
+        integers: the least and the largest integer that the input takes; None where it takes
+            real numbers.
     """
 
     name: str
@@ -71,3 +74,4 @@ class SourceModel:
     graph: LayerGraph
     operators: tuple[OperatorUse, ...]
     sha256: str
+    integers: tuple[int, int] | None = None
