@@ -17,7 +17,8 @@ bound_t = SAFETY * sqrt(mean of E_t over channels)
 * ``own``: rate code: ``s / T / sqrt(12)``, the rms of rounding a count; with reset to zero a
   rate r is the inverse of a whole number of steps, which adds ``s * r^2 / sqrt(3)``. Graded
   code: ``s / sqrt(3)``, the rms of a floor. Source: ``s / sqrt(12)``.
-* ``top``: ``s`` for spikes (one in every step), the largest code of a source, none for graded.
+* ``top``: ``s`` for spikes (one in every step), ``s`` times the levels of bursts, the largest code
+  of a source, none for graded.
 * Errors of different taps count as independent, a ReLU as not enlarging them, spikes as
   arriving evenly. Only a dense layer that reads maps (C, H, W) also counts errors that are
   equal all over a channel (`coherent_gain`). None of this is exact; `SAFETY` stands for the rest.
@@ -35,7 +36,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Skip, size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, Source
+from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, Source, spike_levels
 from nmc.ir.reference import per_channel
 
 SAFETY = 3.0
@@ -155,7 +156,8 @@ def _own(network: Network, population: Population, scale: Array, wanted: Array) 
     spread = (-1, *(1,) * (wanted.ndim - 2))
     match population.neuron:
         case LIF(reset=reset) | IF(reset=reset):
-            top = scale.reshape(spread)
+            levels = spike_levels(population.neuron) or (0, 1)
+            top = scale.reshape(spread) * levels[1]
             own = np.square(scale / network.timesteps) / 12 + squares_by_channel(np.maximum(wanted - top, 0.0))
             if reset is Reset.ZERO:
                 rate = np.clip(wanted / np.where(top > 0, top, 1.0), 0.0, 1.0)

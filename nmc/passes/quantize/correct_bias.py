@@ -27,7 +27,8 @@ class CorrectBias:
 
     Layer by layer, on the messages that the layers before really send: the difference of
     means (clipping, rounding, quantization and spike timing together) is added to the bias,
-    ``gain`` of it per round. Works on networks over reals and over integers.
+    ``gain`` of it per round. Works on networks over reals and over integers; a network with
+    loops is left as it is, for what a loop brings depends on the correction itself.
 
     Attributes:
         rounds: corrections per layer.
@@ -46,6 +47,8 @@ class CorrectBias:
 
     def run(self, program: Network, context: Context) -> Network:
         """The same network with other biases."""
+        if program.recurrent:
+            return program
         names = [p.name for p in program.populations[1:] if not p.name.endswith(":read-out")]
         wanted = {
             name: _channel_means(values[: self.samples])

@@ -12,7 +12,18 @@ from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Skip
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, STATE_LIMIT, IdealIntegrator, Integrator, Neuron, Source
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    STATE_LIMIT,
+    Fire,
+    IdealIntegrator,
+    Integrator,
+    Neuron,
+    Signed,
+    Source,
+    spike_levels,
+)
 from nmc.ir.reference import per_channel
 from nmc.kernels.propagate import row_sums
 from nmc.passes.base import Context
@@ -107,8 +118,7 @@ class QuantizeRate:
 def _message_ranges(network: Network) -> Mapping[str, tuple[int, int]]:
     ranges = {}
     for population in network.populations:
-        is_source = isinstance(population.neuron, Source)
-        ranges[population.name] = (network.input.low, network.input.high) if is_source else (0, 1)
+        ranges[population.name] = spike_levels(population.neuron) or (network.input.low, network.input.high)
     return ranges
 
 
@@ -120,7 +130,15 @@ def _input_neuron(population: Population, network: Network) -> LIF:
     exponent = np.array(network.input.bias_exp, dtype=np.int64)
     threshold = np.maximum(np.rint(neuron.threshold * (1 << int(exponent)) / UNIT).astype(np.int64), 1)
     zero = np.zeros((), dtype=np.int64)
-    return LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset)
+    fire = _in_units(neuron.fire, UNIT / 2.0 ** int(exponent))
+    return LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset, fire=fire)
+
+
+def _in_units(fire: Fire, unit: Array | float) -> Fire:
+    """The firing rule with its lower threshold as a mantissa."""
+    if not isinstance(fire, Signed):
+        return fire
+    return replace(fire, lower=np.rint(fire.lower / unit).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +292,7 @@ class _Fit:
                 if threshold.max() > limits.threshold_max:
                     return None
                 v0 = np.rint(neuron.v0 / unit * UNIT).astype(np.int64)
-                return LIF(threshold, mantissa, exponent, v0, reset=neuron.reset)
+                return LIF(threshold, mantissa, exponent, v0, reset=neuron.reset, fire=_in_units(neuron.fire, unit))
             case IdealIntegrator():
                 bias = neuron.bias / unit * UNIT + UNIT / 2 * floors
                 try:

@@ -8,7 +8,7 @@ import pytest
 from nmc.hardware.target import MessageLimits, Target, WeightLimits
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
-from nmc.ir.neurons import LIF, Integrator, Reset
+from nmc.ir.neurons import IF, LIF, Burst, Integrator, Reset, Signed
 from nmc.ir.reference import decode, encode, projected, run
 from nmc.kernels.graph import execute_graph
 from nmc.kernels.layerwise import execute_network
@@ -140,6 +140,26 @@ def test_binary_chips_quantize_their_input_population() -> None:
     network = rate(small_target(input_bits=0, graded_bits=0), timesteps=64)
     assert isinstance(network.by_name["input"].neuron, LIF)
     assert error(network) < 0.5
+
+
+@pytest.mark.parametrize("fire", [Burst(4), Signed(np.asarray(0.5)), Signed(np.zeros(()), guarded=False)])
+def test_firing_rules_survive_quantization(fire: Burst | Signed) -> None:
+    """The quantized network fires like the real one: bursts count in the bounds, lower thresholds in units."""
+    context = context_for(GRAPH, X)
+    real = AlignWindows().run(ConvertRate(16).run(GRAPH, context), context)
+    populations = tuple(
+        replace(p, neuron=replace(p.neuron, fire=fire)) if isinstance(p.neuron, IF) else p for p in real.populations
+    )
+    real = replace(real, populations=populations)
+    network = QuantizeRate().run(real, context)
+    inputs = encode(network, X[:16])
+    spikes = [execute_network(n, inputs, counts=True).counts["sum_relu"] for n in (real, network)]
+    assert np.abs(spikes[0]).sum() > 0
+    assert np.abs(spikes[0] - spikes[1]).mean() < 0.5
+    trace = run(network, inputs[0])
+    for projection in network.projections:
+        for message in trace.messages[projection.source]:
+            assert np.abs(projected(projection, message)).max() <= SUM_LIMIT
 
 
 def test_graded_is_near_the_float_network() -> None:
