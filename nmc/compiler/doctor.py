@@ -87,7 +87,8 @@ def _backends() -> Iterator[Finding]:
             if reason is None:
                 yield Finding(f"device {device_name}", "ready")
             else:
-                yield Finding(f"device {device_name}", reason, "missing", f"nmc doctor --install {device_name}")
+                remedy = getattr(device, "remedy", f"nmc doctor --install {device_name}")
+                yield Finding(f"device {device_name}", reason, "missing", remedy)
 
 
 def install_device(name: str, log: Callable[[str], None]) -> str:

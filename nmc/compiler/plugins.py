@@ -227,8 +227,12 @@ def target_text(name: str) -> str | None:
 def find_device(artifact: Artifact, name: str) -> Device:
     """The simulator, or a device of the backend that the artifact was made for.
 
+    A device may say by an optional method ``cannot_run(artifact) -> tuple of diagnostics`` that
+    it does not take an artifact, whatever is installed.
+
     Raises:
-        NmcError: no such device (exit 2), or it cannot run here (exit 6).
+        NmcError: no such device (exit 2), or it cannot run here or not this artifact (exit 6):
+            with all reasons.
     """
     from nmc.runtime.session import require
     from nmc.runtime.simulator import Simulator
@@ -244,8 +248,16 @@ def find_device(artifact: Artifact, name: str) -> Device:
             ExitCode.USAGE,
             help=_near(name, known),
         )
-    require(devices[name])
-    return devices[name]
+    device = devices[name]
+    unfit = getattr(device, "cannot_run", None)
+    problems = [] if unfit is None else list(unfit(artifact))
+    try:
+        require(device)
+    except NmcError as error:
+        problems.extend(error.diagnostics)
+    if problems:
+        raise NmcError(problems, ExitCode.MISSING)
+    return device
 
 
 def listing() -> tuple[Listing, ...]:

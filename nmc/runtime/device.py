@@ -90,7 +90,10 @@ class Execution:
 class Device(Protocol):
     """Executes artifacts."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As ``--on`` names it."""
+        ...
 
     def missing(self) -> str | None:
         """Why the device cannot run here and what to do; None if it can."""

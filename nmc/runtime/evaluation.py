@@ -18,9 +18,9 @@ from nmc.kernels.mapped_tables import build_tables
 from nmc.runtime import simulator
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
-from nmc.runtime.device import Counters
+from nmc.runtime.device import Counters, Device
 from nmc.runtime.oracle import OnnxOracle
-from nmc.runtime.session import add_counters
+from nmc.runtime.session import add_counters, run
 from nmc.runtime.tables import Shown, TextTable, share
 
 STAGES = ("onnx", "simplified", "spiking", "quantized", "mapped")
@@ -215,6 +215,7 @@ def evaluate(
     stages: Sequence[str] = STAGES,
     threads: int | None = None,
     progress: Progress | None = None,
+    device: Device | None = None,
 ) -> Evaluation:
     """Run all samples through the stages, batch by batch.
 
@@ -224,9 +225,10 @@ def evaluate(
         stages: of `STAGES`; ONNX Runtime runs in any case, it is what the others are held against.
         threads: at most this many; results do not depend on it.
         progress: called with what is being done and the fraction done.
+        device: runs the samples too, as a last row under its name.
 
     Raises:
-        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2).
+        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2), or the device failed.
     """
     unknown = [name for name in stages if name not in STAGES]
     if unknown:
@@ -240,6 +242,9 @@ def evaluate(
         "spiking": _layerwise(artifact.spiking, threads),
         "quantized": _layerwise(artifact.network, threads),
     }
+    if device is not None:
+        order.append(device.name)
+        runners[device.name] = lambda x: _flat(run(artifact, x, device).outputs)
     mapped = _Mapped(artifact, threads, data.y is not None) if "mapped" in order else None
     tallies = {name: _Tally() for name in order}
     begin, step, samples = time.perf_counter(), _batch(artifact), len(data.x)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 
 from nmc.backends.api import API_VERSION, Options, Payload
+from nmc.backends.loihi.board import BOARDS, Board
 from nmc.backends.loihi.emit import emit_program
 from nmc.backends.loihi.emit_neurons import microcode
 from nmc.backends.loihi.interpreter import install_lava
 from nmc.backends.loihi.lava_run import LavaDevice
 from nmc.hardware.target import Target
 from nmc.hardware.target_file import load_target
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
 from nmc.passes.base import Pipeline
@@ -72,9 +74,16 @@ class LoihiBackend:
         """Set the device ``lava`` up (``nmc doctor --install lava``); what is there now, in words.
 
         Raises:
-            NmcError: (exit 6) no way to set it up worked.
+            NmcError: (exit 6) no way to set it up worked, or it is a board.
             ValueError: another device.
         """
+        if name in BOARDS:
+            raise NmcError.single(
+                "board-not-installable",
+                f"nmc cannot set up a board; {name} lacks: {BOARDS[name].missing() or 'nothing, it is ready'}",
+                ExitCode.MISSING,
+                help=Board.remedy,
+            )
         if name not in self.devices():
             raise ValueError(f"the backend loihi has no device {name!r}")
         lava = install_lava(log)
@@ -82,9 +91,8 @@ class LoihiBackend:
         return f"Lava {lava.lava_version} under Python {major}.{minor}: {lava.python}"
 
     def devices(self) -> Mapping[str, Device]:
-        """``lava``: the emitted program in the Lava interpreter."""
-        device = LavaDevice()
-        return {device.name: device}
+        """``lava``: the emitted program in Lava's simulation; ``loihi1`` and ``loihi2``: on a board."""
+        return {"lava": LavaDevice(), **BOARDS}
 
 
 def _target_files() -> dict[str, str]:

@@ -82,16 +82,22 @@ def find_lava() -> LavaInterpreter | str:
     if given:
         found = probe(Path(given))
         return f"{VARIABLE}={given} cannot be used: {found}" if isinstance(found, str) else found
-    python = _python_of(cache_folder() / "lava")
+    python = lava_python()
     if not python.exists():
         return f"Lava is not set up: {VARIABLE} is not set and {python} does not exist"
     found = probe(python)
     return f"the Lava environment is broken: {found}" if isinstance(found, str) else found
 
 
+def lava_python() -> Path:
+    """Where the Lava interpreter has to be: ``$NMC_LAVA_PYTHON``, else in the cache folder."""
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else _python_of(cache_folder() / "lava")
+
+
 def probe(python: Path) -> LavaInterpreter | str:
     """Import Lava with an interpreter: what it is, or what went wrong (one line)."""
-    answer = _ask(python, _PROBE)
+    answer = ask(python, _PROBE)
     if isinstance(answer, str):
         return answer
     major, minor, version = answer
@@ -140,7 +146,7 @@ def _python_of(environment: Path) -> Path:
     return environment / ("Scripts" if os.name == "nt" else "bin") / "python"
 
 
-def _ask(python: Path | str, code: str) -> list[str] | str:
+def ask(python: Path | str, code: str) -> list[str] | str:
     """Run a line of code that prints a JSON list of strings; the list, or the last line of the failure."""
     try:
         done = subprocess.run(
@@ -169,7 +175,7 @@ def _last_line(text: str) -> str:
 
 def _identify(python: Path | str) -> tuple[tuple[int, int], Path] | str:
     """Version and real executable of a Python that can make environments, or why it cannot."""
-    answer = _ask(python, _IDENTIFY)
+    answer = ask(python, _IDENTIFY)
     if isinstance(answer, str):
         return answer
     major, minor, executable = answer
@@ -277,7 +283,7 @@ def _make(python: Path, home: Path, log: Callable[[str], None]) -> LavaInterpret
 
 def _add_shim(inner: Path) -> str | None:
     """Put the start-up shim into an environment; None, or what failed."""
-    answer = _ask(inner, "import json, sysconfig; print(json.dumps([sysconfig.get_path('purelib')]))")
+    answer = ask(inner, "import json, sysconfig; print(json.dumps([sysconfig.get_path('purelib')]))")
     if isinstance(answer, str):
         return answer
     packages = Path(answer[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -30,6 +30,9 @@ TRACES = frozenset({"messages", "potentials"})
 SAMPLES_MAX_ELEMENTS = 1 << 26
 """Elements of the input and trace arrays of one run; more samples are streamed in several runs."""
 
+BOARD_SECONDS = 3600
+"""More time for a board: waiting in its queue, loading the network onto it."""
+
 _TAIL_LINES = 15
 _MARK = "LAVA-WORKER-ERROR"
 
@@ -41,12 +44,14 @@ class Job:
     Attributes:
         inputs: (N, *input population shape) int64.
         trace: of `TRACES`.
+        on: Lava's run configuration: ``sim``, ``loihi1`` or ``loihi2``.
     """
 
     payload: Payload
     network: Network
     inputs: Array
     trace: frozenset[str] = frozenset()
+    on: str = "sim"
 
 
 def run_program(
@@ -55,6 +60,9 @@ def run_program(
     inputs: Array,
     trace: frozenset[str] = frozenset(),
     timeout: float | None = None,
+    *,
+    on: str = "sim",
+    environment: Mapping[str, str] | None = None,
 ) -> Execution:
     """Run an emitted program.
 
@@ -64,13 +72,15 @@ def run_program(
         inputs: (N, *input population shape) int64, as `nmc.ir.reference.encode` makes it.
         trace: of ``messages``, ``potentials``.
         timeout: seconds; None: estimated, with a wide margin.
+        on: Lava's run configuration: ``sim``, ``loihi1`` or ``loihi2``.
+        environment: variables for Lava, besides those of this process.
 
     Raises:
         NmcError: ``lava-missing`` (exit 6), ``lava-failed``, ``lava-timeout`` or
             ``lava-no-program``.
     """
-    runs = [Job(payload, network, part, trace) for part in _parts(network, inputs, trace)]
-    done = run_programs(runs, timeout)
+    runs = [Job(payload, network, part, trace, on) for part in _parts(network, inputs, trace)]
+    done = run_programs(runs, timeout, environment)
     if len(done) == 1:
         return done[0]
     kinds = (
@@ -81,7 +91,9 @@ def run_program(
     return Execution(readouts, Trace(*kinds))
 
 
-def run_programs(jobs: Sequence[Job], timeout: float | None = None) -> list[Execution]:
+def run_programs(
+    jobs: Sequence[Job], timeout: float | None = None, environment: Mapping[str, str] | None = None
+) -> list[Execution]:
     """Run several programs one after another in one Lava interpreter process.
 
     Raises:
@@ -96,12 +108,12 @@ def run_programs(jobs: Sequence[Job], timeout: float | None = None) -> list[Exec
         commands = [_unpack(job, folder / str(number)) for number, job in enumerate(jobs)]
         (folder / "child.py").write_text(template("child.py.txt"), encoding="utf-8")
         (folder / "jobs.json").write_text(json.dumps(commands), encoding="utf-8")
-        ended = _run_child(lava, folder, limit)
+        ended = _run_child(lava, folder, limit, environment or {})
         return [_results(job, folder / str(number) / "out.npz", ended) for number, job in enumerate(jobs)]
 
 
 def seconds_limit(job: Job) -> float:
-    """A time limit: 20 times the cost model of a quiet machine, and a minute.
+    """A time limit: 20 times the cost model of a quiet machine, and a minute; for a board, more for the queue.
 
     The model was fitted on one core to chains and residual networks of 4 to 62 processes:
     0.08 + 0.02 P seconds to start and stop; 0.09 P + 0.0039 P^2 ms, 28 ns per neuron and
@@ -115,7 +127,8 @@ def seconds_limit(job: Job) -> float:
     synapses = sum(_synapses_about(p.connectivity) for p in network.projections)
     step = 0.09e-3 * processes + 0.0039e-3 * processes**2 + 28e-9 * neurons + 0.4e-9 * synapses
     building = 0.3e-6 * synapses
-    return 60 + 20 * (1 + 0.02 * processes + building + steps * step)
+    waiting = 0 if job.on == "sim" else BOARD_SECONDS
+    return 60 + waiting + 20 * (1 + 0.02 * processes + building + steps * step)
 
 
 def _synapses_about(connectivity: Connectivity) -> int:
@@ -167,17 +180,18 @@ def _unpack(job: Job, folder: Path) -> list[str]:
     np.save(folder / "inputs.npy", job.inputs.astype(np.int64), allow_pickle=False)
     trace = ["--trace", *sorted(job.trace)] if job.trace else []
     command = [folder / PROGRAM, "--inputs", folder / "inputs.npy", "--out", folder / "out.npz"]
-    return [*map(str, command), *trace]
+    where = [] if job.on == "sim" else ["--on", job.on]
+    return [*map(str, command), *trace, *where]
 
 
-def _run_child(lava: LavaInterpreter, folder: Path, limit: float) -> Ended:
+def _run_child(lava: LavaInterpreter, folder: Path, limit: float, given: Mapping[str, str]) -> Ended:
     """Run all jobs of a folder.
 
     Raises:
         NmcError: ``lava-missing``, ``lava-timeout`` or ``lava-failed``.
     """
     # One thread per worker: a program has dozens of workers.
-    environment = isolated_environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = isolated_environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(given)
     command = [str(lava.python), "-I", str(folder / "child.py"), str(folder / "jobs.json")]
     try:
         ended = run_limited(command, folder, environment, limit)

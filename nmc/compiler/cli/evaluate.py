@@ -24,6 +24,7 @@ def command(
     data: Annotated[str, typer.Option("--data", "-d", help=".npz with x and y, image folder, ...; D:N = first N.")],
     samples: Annotated[int | None, typer.Option("--samples", help="Take the first N.")] = None,
     gate: Annotated[float | None, typer.Option(help="Fail (exit 5) if more points are lost against ONNX.")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Judge a device too, e.g. lava (see `nmc doctor`).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of random data.")] = 0,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -41,9 +42,12 @@ def command(
     from nmc.runtime.evaluation import check_gate, evaluate
 
     loaded = Artifact.load(artifact)
+    from nmc.compiler.plugins import find_device
+
+    device = None if on in (None, "sim") else find_device(loaded, str(on))
     given = load_samples(session, loaded, data, seed=seed, limit=samples)
     with ProgressBar(session) as progress:
-        evaluation = evaluate(loaded, given, progress=progress)
+        evaluation = evaluate(loaded, given, progress=progress, device=device)
     session.result(evaluation.to_dict())
     if not quiet:
         session.show(*shown(evaluation))

@@ -151,4 +151,4 @@ def test_shim_reaches_only_lava(tmp_path: Path) -> None:
         "try: exec(text, {'dataclass': dataclass, '__name__': 'lavaliere'})\n"
         "except ValueError: print('[\"kept\"]')\n"
     )
-    assert interpreter._ask(sys.executable, code) == ["kept"]
+    assert interpreter.ask(sys.executable, code) == ["kept"]
