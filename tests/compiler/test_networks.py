@@ -110,6 +110,31 @@ def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
+def test_three_spatial_axes(tmp_path: Path, coding: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], pads=[1] * 6),
+        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "variance"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2, 2], strides=[2, 2, 2]),
+        helper.make_node("Conv", ["p", "b"], ["d"], group=2),
+        helper.make_node("LeakyRelu", ["d"], ["s"], alpha=0.2),
+        helper.make_node("AveragePool", ["s"], ["q"], kernel_shape=[2, 1, 1]),
+        helper.make_node("Flatten", ["q"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    stored = {
+        "a": weights(4, 2, 3, 3, 3),
+        "scale": np.linspace(0.5, 1.5, 4, dtype=np.float32),
+        "shift": np.linspace(-0.2, 0.3, 4, dtype=np.float32),
+        "mean": np.zeros(4, np.float32),
+        "variance": np.ones(4, np.float32),
+        "b": weights(8, 2, 2, 2, 2, seed=1),
+        "w": weights(4, 8 * 2 * 2 * 2, seed=2).T.copy(),
+    }
+    assert compiled_error(nodes, stored, ["N", 2, 8, 6, 6], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 def test_a_network_that_was_quantized(tmp_path: Path, coding: str) -> None:
     step, middle = ["s", "z"], ["t", "z"]
     nodes = [

@@ -14,6 +14,7 @@ from nmc.passes.simplify.legalise_activation import LegaliseActivation
 from nmc.passes.simplify.legalise_maximum import LegaliseMaximum
 from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
+from nmc.passes.simplify.pool_slices import PoolSlices
 from nmc.passes.simplify.refuse_approximation import RefuseApproximation
 from nmc.passes.simplify.relay_pooling import RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
@@ -39,6 +40,7 @@ def simplify_passes(*, strict: bool = False, maxpool: str = "exact") -> tuple[Pa
         RemoveIdentity(),
         FoldBatchnorm(),
         FoldPad(),
+        PoolSlices(),
         LegaliseActivation(),
         LegaliseMaximum(),
         LegalisePooling(),

@@ -6,7 +6,7 @@ import numpy as np
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.window import ImageView, resolve_pads
+from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Skip, size, sparse_from_synapses
 from nmc.ir.layers import Add, BatchNorm, Identity, Linear
 
@@ -28,20 +28,24 @@ def real(array: Array, what: str) -> Array:
     return array.astype(np.float64)
 
 
+KERNEL_MAX = 2**26
+"""Weights of a 2-D kernel that stands for a 3-D one (512 MiB)."""
+
+
 def import_conv(node: Node, graph: GraphBuilder) -> None:
-    """1-D and 2-D, constant kernel; groups, strides, dilations, any padding, auto_pad."""
+    """1-D to 3-D, constant kernel; groups, strides, dilations, any padding, auto_pad."""
     view = ImageView(node, graph)
-    shape = view.shape
+    channels = view.shape[0]
     weight = real(graph.constant(node.input(1), "the kernel"), "the kernel")
     groups = node.integer("group", 1)
-    if weight.ndim != 2 + view.axes or min(weight.shape) < 1:
+    if weight.ndim != len(view.shape) + 1 or min(weight.shape) < 1:
         raise Refusal(
-            "shape-invalid", f"the kernel has the shape {list(weight.shape)}, it must have {2 + view.axes} axes"
+            "shape-invalid", f"the kernel has the shape {list(weight.shape)}, it must have {len(view.shape) + 1} axes"
         )
-    if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != shape[0]:
+    if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != channels:
         raise Refusal(
             "shape-invalid",
-            f"a kernel {list(weight.shape)} with {groups} groups does not fit an input of {shape[0]} channels",
+            f"a kernel {list(weight.shape)} with {groups} groups does not fit an input of {channels} channels",
         )
     own = weight.shape[2:]
     if node.integers("kernel_shape", own) != own:
@@ -49,16 +53,46 @@ def import_conv(node: Node, graph: GraphBuilder) -> None:
             "shape-invalid",
             f"kernel_shape {list(node.integers('kernel_shape', own))} contradicts the kernel {list(weight.shape)}",
         )
-    kernel = view.kernel(own)
-    window = resolve_pads(node, shape, kernel, view.axes)
-    bias = np.zeros(weight.shape[0])
-    if node.input(2):
-        bias = real(graph.constant(node.input(2), "the bias"), "the bias")
-        if bias.shape != (weight.shape[0],):
-            raise Refusal("shape-invalid", f"a bias {list(bias.shape)} does not fit {weight.shape[0]} channels")
-    weight = weight.reshape(*weight.shape[:2], *kernel)
-    connectivity = Conv2d(weight, shape, window.stride, window.pads, window.dilation, groups)
-    view.add(Linear(connectivity, bias), connectivity.out_shape)
+    axes = resolve_axes(node, view.sizes, own)
+    bias = bias_of(node, graph, weight.shape[0])
+    y, x = (WindowAxis(1), *axes)[-2:]
+    if len(axes) == 3:
+        weight, bias = _banded(weight, axes[0]), np.repeat(bias, axes[0].count())
+    window = Window.of(y, x)
+    kernel = weight.reshape(*weight.shape[:2], *window.kernel)
+    connectivity = Conv2d(kernel, graph.shape(view.source), window.stride, window.pads, window.dilation, groups)
+    out = (weight.shape[0] // (axes[0].count() if len(axes) == 3 else 1), *(axis.count() for axis in axes))
+    view.finish(Linear(connectivity, bias), connectivity.out_shape, out)
+
+
+def bias_of(node: Node, graph: GraphBuilder, channels: int) -> Array:
+    """The constant bias of a convolution, (channels,); zeros where it has none."""
+    if not node.input(2):
+        return np.zeros(channels)
+    bias = real(graph.constant(node.input(2), "the bias"), "the bias")
+    if bias.shape != (channels,):
+        raise Refusal("shape-invalid", f"a bias {list(bias.shape)} does not fit {channels} channels")
+    return bias
+
+
+def _banded(weight: Array, depth: WindowAxis) -> Array:
+    """A kernel over slices: (out * D', in / groups * D, kh, kw), where each output slice reads its band of slices."""
+    out, per_group, taps, *rest = weight.shape
+    slices = depth.count()
+    size = out * slices * per_group * depth.size * rest[0] * rest[1]
+    if size > KERNEL_MAX:
+        raise Refusal(
+            "operator-unsupported",
+            f"over {depth.size} slices it needs a 2-D kernel of {size} weights, the limit is {KERNEL_MAX}",
+            "use fewer slices or channels",
+        )
+    banded = np.zeros((out, slices, per_group, depth.size, *rest))
+    for number in range(slices):
+        for tap in range(taps):
+            place = number * depth.stride - depth.before + tap * depth.dilation
+            if 0 <= place < depth.size:
+                banded[:, number, :, place] = weight[:, :, tap]
+    return banded.reshape(out * slices, per_group * depth.size, *rest)
 
 
 def import_gemm(node: Node, graph: GraphBuilder) -> None:

@@ -2,101 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.window import ImageView, Window, resolve_pads
-from nmc.ir.connectivity import Shape
-from nmc.ir.layers import AveragePool, MaxPool, Reshape
+from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
+from nmc.ir.layers import AveragePool, MaxPool, Op
 
 GLOBAL_WINDOW_MAX = 256
 """Values of a map under a global maximum: each but one takes a neuron."""
 
 
 def import_average_pool(node: Node, graph: GraphBuilder) -> None:
-    """1-D and 2-D; any padding, auto_pad, ceil_mode, count_include_pad."""
-    view = ImageView(node, graph)
-    kernel, window = _window(node, view)
-    if window.dilation != (1, 1):
-        raise Refusal("operator-unsupported", f"dilations {list(window.dilation)}", "use a pooling without dilation")
+    """1-D to 3-D; any padding, auto_pad, ceil_mode, count_include_pad."""
     counts = bool(node.integer("count_include_pad", 0))
-    view.add(AveragePool(kernel, window.stride, window.pads, counts), _pooled(node, view.shape, kernel, window))
+    view, axes = ImageView(node, graph), _axes(node, graph)
+    if any(axis.dilation != 1 for axis in axes):
+        dilations = [axis.dilation for axis in axes]
+        raise Refusal("operator-unsupported", f"dilations {dilations}", "use a pooling without dilation")
+    _pool(node, view, axes, lambda w: AveragePool(w.kernel, w.stride, w.pads, counts))
 
 
 def import_max_pool(node: Node, graph: GraphBuilder) -> None:
-    """1-D and 2-D; any padding, auto_pad, ceil_mode, dilations: n - 1 ReLUs of differences for a window of n values."""
-    view = ImageView(node, graph)
+    """1-D to 3-D; any padding, auto_pad, ceil_mode, dilations: n - 1 ReLUs of differences for a window of n values."""
     if any(graph.is_used(name) for name in node.proto.output[1:] if name):
         raise Refusal(
             "operator-unsupported", "the indices of the maxima are used", "end the model before the unpooling"
         )
-    kernel, window = _window(node, view)
-    if window.dilation != (1, 1) and (any(window.pads) or node.integer("ceil_mode", 0)):
+    view, axes = ImageView(node, graph), _axes(node, graph)
+    dilations = [axis.dilation for axis in axes]
+    if max(dilations) > 1 and (any(a.before or a.after for a in axes) or node.integer("ceil_mode", 0)):
         raise Refusal(
             "operator-unsupported",
-            f"dilations {list(window.dilation)} together with padding or ceil_mode",
+            f"dilations {dilations} together with padding or ceil_mode",
             "use a pooling without dilation, or without padding",
         )
-    op = MaxPool(kernel, window.stride, window.pads, window.dilation)
-    view.add(op, _pooled(node, view.shape, kernel, window))
+    _pool(node, view, axes, lambda w: MaxPool(w.kernel, w.stride, w.pads, w.dilation))
 
 
-def _window(node: Node, view: ImageView) -> tuple[tuple[int, int], Window]:
-    """Kernel and window of a pooling."""
-    kernel = view.kernel(node.integers("kernel_shape", (0,)))
-    window = resolve_pads(node, view.shape, kernel, view.axes)
-    if any(pad >= k for pad, k in zip(window.pads, kernel * 2, strict=True)):
-        raise Refusal("shape-invalid", f"pads {list(window.pads)} must be smaller than the kernel {list(kernel)}")
-    return kernel, window
+def _axes(node: Node, graph: GraphBuilder) -> tuple[WindowAxis, ...]:
+    """The windows of a pooling."""
+    sizes = graph.activation(node, 0)[1:]
+    axes = resolve_axes(node, sizes, node.integers("kernel_shape", (0,)))
+    if any(max(axis.before, axis.after) >= axis.kernel for axis in axes):
+        pads = [*(axis.before for axis in axes), *(axis.after for axis in axes)]
+        kernel = [axis.kernel for axis in axes]
+        raise Refusal("shape-invalid", f"pads {pads} must be smaller than the kernel {kernel}")
+    return axes
 
 
-def _pooled(node: Node, shape: Shape, kernel: tuple[int, int], window: Window) -> Shape:
-    """The shape that a pooling makes."""
-    out = [shape[0]]
-    for axis, (n, k, s, d) in enumerate(zip(shape[1:], kernel, window.stride, window.dilation, strict=True)):
-        reach = n + window.pads[axis] + window.pads[axis + 2] - d * (k - 1) - 1
-        count = reach // s + 1
-        # Ceiling mode: one window more where it begins inside the input or the padding before it.
-        if node.integer("ceil_mode", 0) and reach % s and count * s < n + window.pads[axis]:
-            count += 1
-        out.append(count)
-    return tuple(out)
+def _pool(node: Node, view: ImageView, axes: tuple[WindowAxis, ...], op: Callable[[Window], Op]) -> None:
+    """Pool; a volume first over its slices, then over the depth of (C, D, H * W)."""
+    counts = tuple(axis.count(ceil=bool(node.integer("ceil_mode", 0))) for axis in axes)
+    channels = view.shape[0]
+    if len(axes) < 3:
+        y, x = (WindowAxis(1), *axes)[-2:]
+        view.finish(op(Window.of(y, x)), (channels, *(1, *counts)[-2:]), (channels, *counts))
+        return
+    depth, y, x = axes
+    view.apply("slices", op(Window.of(y, x)), (channels * depth.size, *counts[1:]))
+    view.reshape((channels, depth.size, counts[1] * counts[2]))
+    view.finish(
+        op(Window.of(depth, WindowAxis(counts[1] * counts[2]))),
+        (channels, counts[0], counts[1] * counts[2]),
+        (channels, *counts),
+    )
 
 
 def import_global_average_pool(node: Node, graph: GraphBuilder) -> None:
-    """1-D and 2-D."""
-    view = ImageView(node, graph)
-    size = (view.shape[1], view.shape[2])
-    view.add(AveragePool(size, size), (view.shape[0], 1, 1))
+    """1-D to 3-D."""
+    _global(node, graph, lambda size: AveragePool(size, size))
 
 
 def import_global_max_pool(node: Node, graph: GraphBuilder) -> None:
-    """1-D and 2-D, over maps of up to 256 values."""
-    view = ImageView(node, graph)
-    size = (view.shape[1], view.shape[2])
+    """1-D to 3-D, over maps of up to 256 values."""
+    _global(node, graph, largest)
+
+
+def largest(size: tuple[int, int]) -> MaxPool:
+    """The maximum over a whole map.
+
+    Raises:
+        Refusal: it has more than `GLOBAL_WINDOW_MAX` values.
+    """
     if size[0] * size[1] > GLOBAL_WINDOW_MAX:
         raise Refusal(
             "operator-unsupported",
             f"a maximum over {size[0]} x {size[1]} = {size[0] * size[1]} values, the limit is {GLOBAL_WINDOW_MAX}",
             "pool in steps before it, or train with GlobalAveragePool",
         )
-    view.add(MaxPool(size, size), (view.shape[0], 1, 1))
+    return MaxPool(size, size)
 
 
-def import_reduce_mean(node: Node, graph: GraphBuilder) -> None:
-    """Over all spatial axes, one or two: a global average pooling."""
+def _global(node: Node, graph: GraphBuilder, op: Callable[[tuple[int, int]], Op]) -> None:
     view = ImageView(node, graph)
-    rank = view.axes + 2
-    given = graph.axes(node.input(1), "axes") if node.input(1) else node.integers("axes", ())
-    axes = {a + (rank if a < 0 else 0) for a in given}
-    if axes != set(range(2, rank)):
-        raise Refusal(
-            "operator-unsupported",
-            f"a mean over axes {sorted(axes)}, only {list(range(2, rank))} are supported",
-            "use a pooling",
-        )
-    channels, size = view.shape[0], (view.shape[1], view.shape[2])
-    if node.integer("keepdims", 1):
-        view.add(AveragePool(size, size), (channels, 1, 1))
-        return
-    mean = graph.add_inner(node, "mean", AveragePool(size, size), (view.source,), (channels, 1, 1))
-    graph.add(node, Reshape(), (mean,), (channels,))
+    channels, values = view.shape[0], view.sizes
+    size = (values[0] * values[1], values[2]) if len(values) == 3 else (1, *values)[-2:]
+    view.reshape((channels, *size))
+    view.finish(op((size[0], size[1])), (channels, 1, 1), (channels, *(1 for _ in values)))

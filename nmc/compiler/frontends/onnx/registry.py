@@ -50,9 +50,15 @@ from nmc.compiler.frontends.onnx.operators_pool import (
     import_global_average_pool,
     import_global_max_pool,
     import_max_pool,
-    import_reduce_mean,
 )
 from nmc.compiler.frontends.onnx.operators_quantize import import_dequantize_linear, import_quantize_linear
+from nmc.compiler.frontends.onnx.operators_reduce import (
+    import_reduce_l1,
+    import_reduce_max,
+    import_reduce_mean,
+    import_reduce_min,
+    import_reduce_sum,
+)
 from nmc.compiler.frontends.onnx.operators_shape import (
     import_cast,
     import_concat,
@@ -88,6 +94,10 @@ REWRITE: Mapping[str, Importer] = {
     "MaxPool": import_max_pool,
     "GlobalMaxPool": import_global_max_pool,
     "ReduceMean": import_reduce_mean,
+    "ReduceSum": import_reduce_sum,
+    "ReduceL1": import_reduce_l1,
+    "ReduceMax": import_reduce_max,
+    "ReduceMin": import_reduce_min,
     "Clip": import_clip,
     "LeakyRelu": import_leaky_relu,
     "PRelu": import_prelu,
