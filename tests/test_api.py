@@ -53,6 +53,27 @@ def test_results_show_themselves(compiled) -> None:
     assert "relu2" in str(compiled)
 
 
+def test_a_check_shows_itself(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    checked = nmc.check(MODEL)
+    assert "can be compiled" in str(checked) and "Conv" in checked._repr_html_()
+    assert checked.to_dict()["supported"] is True
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Cos", ["x"], ["y"], name="wave")], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    refused = nmc.check(tmp_path / "m.onnx")
+    assert not refused.supported and "cannot be compiled" in str(refused) and "wave" in refused._repr_html_()
+
+
+def test_a_device_gets_a_row_of_its_own(compiled) -> None:
+    evaluation = compiled.artifact.eval(TEST["x"][:20], TEST["y"][:20], device=nmc.device("sim", compiled.artifact))
+    assert [stage.stage for stage in evaluation.stages][-2:] == ["mapped", "sim"]
+    mapped, device = evaluation.stages[-2:]
+    assert (device.top1, device.agreement, device.nrmse) == (mapped.top1, mapped.agreement, mapped.nrmse)
+
+
 def test_names_are_escaped_in_html() -> None:
     from nmc.runtime.tables import TextTable
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from nmc.passes.pins import Pins
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
 from nmc.runtime.evaluation import Evaluation, evaluate
+from nmc.runtime.report.svg import energy_text
 from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.verification import verify
 
@@ -117,7 +119,7 @@ class Compiled(Shown):
         return document
 
     def tables(self) -> tuple[TextTable, ...]:
-        """A row per layer, and the accuracy by stage where labels were given."""
+        """A row per layer, a row per source of energies, and the accuracy by stage where labels were given."""
         if self.artifact is None:
             times = tuple((name, f"{1000 * value:,.0f} ms") for name, value in self.seconds)
             return (TextTable("stopped early", ("stage", "#time"), times),)
@@ -129,7 +131,16 @@ class Compiled(Shown):
         assured = "" if manifest["calibration"]["assured"] else "; no calibration data: accuracy is not assured"
         title = f"{manifest['source']['name']} on {manifest['target']['name']}, {report['cores_used']} cores{assured}"
         layers = TextTable(title, ("layer", "#neurons", "#synapses", "#cores"), rows)
-        return (layers, *(self.accuracy.tables() if self.accuracy is not None else ()))
+        accuracy = self.accuracy.tables() if self.accuracy is not None else ()
+        return (layers, _energy_table(report["energy_nj_per_inference"]), *accuracy)
+
+
+def _energy_table(energy: Mapping[str, Any]) -> TextTable:
+    parts = ("total", "synapse", "neuron", "noc", "host", "static")
+    profiles = {name: split for name, split in energy.items() if isinstance(split, Mapping)}
+    rows = tuple((name, *(energy_text(split[part]) for part in parts)) for name, split in profiles.items())
+    columns = ("source of costs", "#dynamic", *(f"#{part}" for part in parts[1:-1]), "#static, apart")
+    return TextTable("energy per inference (estimate)", columns, rows)
 
 
 class _Clock:

@@ -82,11 +82,14 @@ class Artifact:
 
         return run(self, self._samples(x).x, device or Simulator(), trace=trace)
 
-    def eval(self, x: Array, y: Array | None = None) -> Evaluation:
-        """Accuracy by stage on raw samples; ``y`` (N,) integer labels, if there are any."""
+    def eval(self, x: Array, y: Array | None = None, *, device: Device | None = None) -> Evaluation:
+        """Accuracy by stage on raw samples; ``y`` (N,) integer labels, if there are any.
+
+        A ``device`` gets a row of its own.
+        """
         from nmc.runtime.evaluation import evaluate
 
-        return evaluate(self, self._samples(x, y))
+        return evaluate(self, self._samples(x, y), device=device)
 
     def verify(self, x: Array, *, device: Device | None = None) -> Verification:
         """Every layer against ONNX Runtime, and a device bit by bit against the simulator."""

@@ -118,6 +118,23 @@ class Evaluation(Shown):
         steps = tuple((str(p.timesteps), share(p.top1), share(p.agreement)) for p in points)
         return stages, TextTable("if read out earlier", ("#timesteps", "#top-1", "#agrees with onnx"), steps)
 
+    def curve_svg(self) -> str:
+        """The curve as a picture; empty where it has no two points."""
+        from nmc.runtime.report.svg import curve
+
+        labelled = all(stage.top1 is not None for stage in self.stages)
+        points = [(float(p.timesteps), p.top1 if labelled else p.agreement) for p in self.curve]
+        known = [(x, y) for x, y in points if y is not None]
+        if len(known) < 2:
+            return ""
+        onnx = self.stage("onnx")
+        reference = ("ONNX", onnx.top1) if labelled and onnx is not None and onnx.top1 is not None else None
+        what = "Top-1 accuracy" if labelled else "Agreement with ONNX Runtime"
+        return curve(known, f"{what} over timesteps", "input steps", reference)
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self.curve_svg()
+
     def to_dict(self) -> dict[str, object]:
         """The form of ``eval --json``."""
         return {
@@ -222,7 +239,7 @@ def evaluate(
     Args:
         artifact: what to judge.
         data: preprocessed samples; labels if there are any.
-        stages: of `STAGES`; ONNX Runtime runs in any case, it is what the others are held against.
+        stages: of `STAGES`; ONNX Runtime runs in any case: the others are held against it.
         threads: at most this many; results do not depend on it.
         progress: called with what is being done and the fraction done.
         device: runs the samples too, as a last row under its name.
@@ -235,8 +252,7 @@ def evaluate(
         raise NmcError.single(
             "stage-unknown", f"no stage is called '{unknown[0]}'", ExitCode.USAGE, help=f"stages: {', '.join(STAGES)}"
         )
-    order = [name for name in STAGES if name in stages]
-    oracle, graph = OnnxOracle(artifact.source_onnx), artifact.graph
+    order, oracle, graph = [s for s in STAGES if s in stages], OnnxOracle(artifact.source_onnx), artifact.graph
     runners: dict[str, Callable[[Array], Array]] = {
         "simplified": lambda x: _flat(execute_graph(graph, x, [graph.output])[graph.output]),
         "spiking": _layerwise(artifact.spiking, threads),

@@ -39,15 +39,7 @@ def command(
     from nmc.compiler.frontends.onnx import check_model
 
     checked = check_model(model, strict=strict)
-    session.result(
-        {
-            "supported": checked.supported,
-            "operators": [
-                {"op": u.op, "count": u.count, "status": u.status, "nodes": list(u.nodes), "note": u.note}
-                for u in checked.operators
-            ],
-        }
-    )
+    session.result(checked.to_dict())
     if not quiet:
         rows = [(u.op, u.count, u.status, u.note) for u in checked.operators]
         session.show(table(["operator", "#nodes", "status", "note"], rows))

@@ -8,7 +8,7 @@ from typing import Any
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.evaluation import Evaluation
 from nmc.runtime.report.core_map import core_map_svg
-from nmc.runtime.report.svg import DASH, bars, colour, curve, energy_text, number_of, percent, short, stacked, text_of
+from nmc.runtime.report.svg import DASH, bars, colour, energy_text, number_of, percent, short, stacked, text_of
 
 CSS = """
 :root{--ground:#fff;--card:#f7f8fa;--ink:#1f2933;--soft:#6b7785;--line:#d5dbe1;--accent:#2f6fb3;--warn:#8a5a00;
@@ -167,14 +167,11 @@ def _accuracy(evaluation: Evaluation | None) -> str:
     parts.append(bars(rows, f"{what} by stage", top=1.0))
     table = [(text_of(s.stage), percent(s.top1), percent(s.agreement), f"{s.nrmse:.4g}") for s in evaluation.stages]
     parts.append(_table(["stage", "#top-1", "#agrees with ONNX", "#nrmse of outputs"], table))
-    points = [(float(p.timesteps), p.top1 if labelled else p.agreement) for p in evaluation.curve]
-    known = [(x, y) for x, y in points if y is not None]
-    if len(known) > 1:
-        onnx = evaluation.stage("onnx")
-        reference = ("ONNX", onnx.top1) if labelled and onnx is not None and onnx.top1 is not None else None
+    picture = evaluation.curve_svg()
+    if picture:
         parts.append(f"<h2>{what} over timesteps</h2>")
         parts.append('<p class="soft">The mapped program, read after fewer input steps.</p>')
-        parts.append(curve(known, f"{what} over timesteps", "input steps", reference))
+        parts.append(picture)
     return "".join(parts)
 
 

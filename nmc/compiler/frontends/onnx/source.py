@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.layers import LayerGraph
+from nmc.runtime.tables import Shown, TextTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class OperatorSupport:
 
 
 @dataclass(frozen=True)
-class ModelCheck:
+class ModelCheck(Shown):
     """The answer of `check_model`.
 
     Attributes:
@@ -51,6 +52,22 @@ class ModelCheck:
     supported: bool
     operators: tuple[OperatorUse, ...]
     diagnostics: tuple[Diagnostic, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of ``check --json``."""
+        fields = ("op", "count", "status", "note")
+        rows = [{name: getattr(use, name) for name in fields} | {"nodes": list(use.nodes)} for use in self.operators]
+        return {"supported": self.supported, "operators": rows}
+
+    def tables(self) -> tuple[TextTable, ...]:
+        """A row per operator, and a row per problem where there are any."""
+        rows = tuple((use.op, str(use.count), use.status, use.note) for use in self.operators)
+        title = "can be compiled" if self.supported else "cannot be compiled"
+        operators = TextTable(title, ("operator", "#nodes", "status", "note"), rows)
+        if not self.diagnostics:
+            return (operators,)
+        problems = tuple((d.severity, d.origin.node if d.origin else "", d.message, d.help) for d in self.diagnostics)
+        return operators, TextTable("found", ("severity", "node", "what", "what to do"), problems)
 
 
 @dataclass(frozen=True, eq=False)
