@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from nmc.backends.loihi.emit import emit_program
+from nmc.backends.loihi.emit_processes import OWN_PROCESSES, process_name
 from nmc.backends.loihi.lava_run import TRACES, Job, run_programs
 from nmc.ir import reference
 from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip, Sparse
 from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
-from nmc.ir.neurons import IF, LIF, NO_MEMORY, Graded, GradedReLU, Integrator, Reset, Source
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    NO_MEMORY,
+    Burst,
+    Graded,
+    GradedReLU,
+    Integrator,
+    Reset,
+    SigmaDelta,
+    Signed,
+    Source,
+)
 from nmc.ir.origin import Origin
 from nmc.ir.reference import ReferenceTrace
 from nmc.runtime.device import Execution
-from nmc.testing.random_networks import random_inputs, random_network
+from nmc.testing.random_networks import KINDS, random_inputs, random_network
 
-SAMPLES = 3
+SAMPLES = 2
 
-# The kinds of `random_network`, and how many of each.
-COUNTS = {"rate": 20, "lif-leak": 20, "reset-zero": 20, "graded": 20, "any": 20}
+# The kinds of `random_network`, and how many of each: a hundred in all.
+COUNTS = {kind: 12 if kind in ("any", "graded", "recurrent") else 7 for kind in KINDS} | {"rate": 8}
 CASES = [(kind, seed) for kind, count in COUNTS.items() for seed in range(1000, 1000 + count)]
 BATCH = 10
 BATCHES = [CASES[first : first + BATCH] for first in range(0, len(CASES), BATCH)]
@@ -67,6 +82,7 @@ def test_every_message_and_potential(batch: list[tuple[str, int]]) -> None:
 def test_without_trace_the_read_out_is_the_same() -> None:
     """Streams without a gap and through other probes than with traces."""
     chosen = [("lif-leak", 1001), ("reset-zero", 1002), ("graded", 1003), ("rate", 1004), ("any", 1005)]
+    chosen += [("sigma-delta", seed) for seed in range(1000, 1003)] + [("recurrent", 1001), ("ternary", 1001)]
     jobs = [Job(emit_program(network), network, inputs) for network, inputs, _ in (case(*c) for c in chosen)]
     for c, done in zip(chosen, run_programs(jobs), strict=True):
         assert np.array_equal(done.readout, np.stack([trace.readout for trace in case(*c)[2]])), c
@@ -80,7 +96,7 @@ def test_most_networks_are_alive() -> None:
         rates = [
             np.mean([np.count_nonzero(t.messages[p.name]) / t.messages[p.name].size for t in traces])
             for p in network.populations
-            if isinstance(p.neuron, LIF | IF | GradedReLU)
+            if isinstance(p.neuron, LIF | IF | GradedReLU | SigmaDelta) and p.name != network.output.population
         ]
         alive += all(0.01 <= rate <= 0.9 for rate in rates)
     assert alive >= 80
@@ -94,7 +110,11 @@ def test_networks_cover_what_is_claimed() -> None:
     connectivity = [p.connectivity for p in projections]
     lif = [n for n in neurons if isinstance(n, LIF)]
     convolutions = [c for c in connectivity if isinstance(c, Conv2d)]
+    fires = [n.fire for n in neurons if isinstance(n, LIF | IF)]
+    deltas = [n for n in neurons if isinstance(n, SigmaDelta)]
+    sent = [t.messages[p.name] for c in CASES for t in case(*c)[2][:1] for p in case(*c)[0].populations[1:]]
     counts = {
+        **Counter(process_name(n, p) for n in networks for p in n.populations),
         "zero reset": sum(n.reset is Reset.ZERO for n in lif),
         "subtractive reset": sum(n.reset is Reset.SUBTRACT for n in lif),
         "ideal IF": sum(isinstance(n, IF) for n in neurons),
@@ -104,6 +124,17 @@ def test_networks_cover_what_is_claimed() -> None:
         "u leaks, initial potentials, zero reset": sum(
             n.reset is Reset.ZERO and n.du != NO_MEMORY and bool(np.any(n.v0)) for n in lif
         ),
+        "guarded signs": sum(isinstance(f, Signed) and f.guarded for f in fires),
+        "free signs": sum(isinstance(f, Signed) and not f.guarded for f in fires),
+        "bursts": sum(isinstance(f, Burst) for f in fires),
+        "messages below 0": sum(bool(np.any(messages < 0)) for messages in sent),
+        "messages above 1": sum(bool(np.any(messages > 1)) for messages in sent),
+        "refractory": sum(n.refractory > 0 for n in lif),
+        "rectified deltas": sum(n.rectify for n in deltas),
+        "linear deltas": sum(not n.rectify for n in deltas),
+        "sources that send once": sum(isinstance(n, Source) and n.once for n in neurons),
+        "self loops": sum(p.source == p.target for p in projections),
+        "longer loops": sum(len(n.recurrent) - sum(p.source == p.target for p in n.projections) for n in networks),
         "delays": sum(p.delay > 1 for p in projections),
         "shifts by channel": sum(p.shift.ndim == 1 and len(np.unique(p.shift)) > 1 for p in projections),
         "left shifts": sum(bool(np.any(p.shift < 0)) for p in projections),
@@ -123,6 +154,7 @@ def test_networks_cover_what_is_claimed() -> None:
         "graded over several steps": sum(n.is_graded and n.timesteps > 1 for n in networks),
         "two projections into one population": sum(len(q) > 1 for n in networks for q in n.incoming.values()),
     }
+    assert set(OWN_PROCESSES) | {"LIF", "LIFReset", "TernaryLIF", "SigmaDelta", "GradedReluVec"} <= set(counts)
     assert min(counts.values()) >= 3, counts
 
 
@@ -141,24 +173,34 @@ def _by_hand(kind: str) -> tuple[Network, np.ndarray]:
     projections = []
     for index, sign in enumerate((1, -1, 1)):
         name = f"layer{index}"
-        neuron: LIF | GradedReLU = LIF(rng.integers(10, 400, n), zero, zero, zero, 4095, 0, reset)
+        neuron: LIF | GradedReLU | SigmaDelta = LIF(rng.integers(10, 400, n), zero, zero, zero, 4095, 0, reset)
         if kind == "values":
             neuron = GradedReLU()
+        elif kind == "bursts":
+            neuron = replace(neuron, fire=Burst(5), reset=Reset.SUBTRACT if index else Reset.ZERO, dv=300 * index)
+        elif kind == "resting":
+            neuron = replace(neuron, fire=Signed(neuron.threshold // 2), refractory=1 + index)
+        elif kind == "changes":
+            neuron = SigmaDelta(np.array(1 + 2 * index), np.array(-3), np.array(2 * index))
         weight = sign * rng.integers(0, 256, (n, n)) if index < 2 else 2 * rng.integers(-100, 100, (n, n))
+        if kind == "changes":
+            weight = weight % 7 if index != 1 else -(weight % 7)
+            weight *= 1 + (index == 2)
         before = populations[-1]
         populations.append(Population(name, (n,), neuron, origin, before.start + 1 + index))
         dense = Dense(weight, (n,), (n,))
         shift, bias = rng.integers(-1, 4, n) + (4 if kind == "values" else 0), rng.integers(-900, 900, n)
         if index == 1:
             # Some neurons must overcome the negative weights, others must not.
-            bias = np.where(rng.random(n) < 0.5, bias, 40_000_000 if kind == "values" else 20_000)
+            strong = {"values": 40_000_000, "changes": 2_000_000}.get(kind, 20_000)
+            bias = np.where(rng.random(n) < 0.5, bias, strong)
         projections.append(Projection(name, before.name, name, dense, origin, 1 + index, shift, bias))
     last = populations[-1]
     readout: Integrator | Graded = Integrator(np.array(3), zero, np.array(-7))
     populations.append(Population("out", (n,), Graded() if kind == "values" else readout, origin, last.start + 1))
-    projections.append(
-        Projection("out", last.name, "out", Skip(np.array([1, 3, 5, 255, 0, 7]), (n,)), origin, 1, zero, np.array(11))
-    )
+    skip = Skip(np.array([1, 3, 5, 255, 0, 7]), (n,))
+    shift = np.array(12 if kind == "changes" else 0)
+    projections.append(Projection("out", last.name, "out", skip, origin, 1, shift, np.array(11)))
     outputs = (OutputSpec("out", np.ones(()), (n,)),)
     scales = {p.name: np.ones(()) for p in populations}
     network = Network(kind, tuple(populations), tuple(projections), spec, outputs, steps, scales)
@@ -166,7 +208,7 @@ def _by_hand(kind: str) -> tuple[Network, np.ndarray]:
 
 
 @pytest.mark.lava
-@pytest.mark.parametrize("kind", ["spikes", "values", "messages"])
+@pytest.mark.parametrize("kind", ["spikes", "values", "messages", "bursts", "resting", "changes"])
 def test_odd_weights_and_biases_in_sums(kind: str) -> None:
     network, inputs = _by_hand(kind)
     (done,) = run_programs([Job(emit_program(network), network, inputs, TRACES)])

@@ -1,5 +1,7 @@
 """Traces that were seen in Lava 0.10 (fixed point), as data.
 
+The last ones use rules that Lava has no fixed-point process for; they were computed by hand.
+
 Left out, because the arithmetic page excludes them: du = dv = 4096 (the registers have 12
 bits) and a negative bias exponent (the register is unsigned).
 """
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nmc.ir.neurons import Reset
+import numpy as np
+
+from nmc.ir.neurons import Binary, Burst, Fire, Reset, Signed
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,15 @@ class Golden:
     bias: tuple[int, int] = (0, 0)
     v0: int = 0
     reset: Reset = field(default=Reset.ZERO)
+    fire: Fire = field(default=Binary())
+    refractory: int = 0
 
 
 _DECAY_U = (192, 144, 108, 81, 60, 45, 33, 24, 18, 13)
 _DECAY_V = (192, 312, 381, 414, 422, 414, 395, 369, 340, 310)
 _NONE = (0,) * 10
+
+_TERNARY = Signed(np.array(2), guarded=False)
 
 GOLDEN = (
     Golden("both-leak", _DECAY_V, _NONE, _DECAY_U, first=3, du=1023, dv=512, vth=100),
@@ -102,4 +110,32 @@ GOLDEN = (
     ),
     Golden("subtractive-overload", (860, 1720, 2580), (1, 1, 1), bias=(1500, 0), vth=10, reset=Reset.SUBTRACT),
     Golden("zero-overload", (0, 0, 0), (1, 1, 1), bias=(1500, 0), vth=10),
+    Golden("ternary-up", (64, 128, 0) * 2, (0, 0, 1) * 2, (64,) * 6, every=1, vth=2, fire=_TERNARY),
+    Golden("ternary-down", (-64, -128, 0) * 2, (0, 0, -1) * 2, (-64,) * 6, every=-1, vth=2, fire=_TERNARY),
+    # 4, then -2 in each step: one spike is taken back, no more.
+    Golden(
+        "guarded",
+        (128, 0, 0, -128, -256),
+        (1, 0, -1, 0, 0),
+        first=6,
+        every=-2,
+        vth=2,
+        reset=Reset.SUBTRACT,
+        fire=Signed(np.array(0)),
+    ),
+    # Four thresholds exactly: above three of them only.
+    Golden("burst", (64, 64), (3, 0), first=4, vth=1, reset=Reset.SUBTRACT, fire=Burst(3)),
+    Golden("burst-to-zero", (0, 0, 0), (3, 1, 1), first=2, every=2, vth=1, fire=Burst(3)),
+    Golden(
+        "refractory",
+        (138, 138, 138, 52),
+        (1, 0, 0, 1),
+        (256, 128, 64, 32),
+        first=4,
+        du=2047,
+        vth=2,
+        bias=(10, 0),
+        reset=Reset.SUBTRACT,
+        refractory=2,
+    ),
 )

@@ -19,7 +19,17 @@ def number(value: int) -> np.ndarray:
 
 def neuron_of(case: Golden) -> LIF:
     mantissa, exponent = (number(part) for part in case.bias)
-    return LIF(number(case.vth), mantissa, exponent, number(case.v0), case.du, case.dv, case.reset)
+    return LIF(
+        number(case.vth),
+        mantissa,
+        exponent,
+        number(case.v0),
+        case.du,
+        case.dv,
+        case.reset,
+        case.fire,
+        case.refractory,
+    )
 
 
 def pacemaker() -> Population:

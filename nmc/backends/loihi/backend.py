@@ -8,7 +8,7 @@ from importlib import resources
 from nmc.backends.api import API_VERSION, Options, Payload
 from nmc.backends.loihi.board import BOARDS, Board
 from nmc.backends.loihi.emit import emit_program
-from nmc.backends.loihi.emit_neurons import microcode
+from nmc.backends.loihi.emit_processes import microcode
 from nmc.backends.loihi.interpreter import install_lava
 from nmc.backends.loihi.lava_run import LavaDevice
 from nmc.hardware.target import Target

@@ -17,15 +17,31 @@ import numpy as np
 
 from nmc.backends.api import Payload
 from nmc.backends.loihi.emit_checks import check_constants, check_network
-from nmc.backends.loihi.emit_neurons import PopulationWriter, microcode, never_fires, restored_by_loader
-from nmc.backends.loihi.emit_synapses import carries_values, connect_lines, int_tuple, offset_lines, plan_network
+from nmc.backends.loihi.emit_neurons import PopulationWriter
+from nmc.backends.loihi.emit_processes import OWN_PROCESSES, microcode, process_name, restored_by_loader
+from nmc.backends.loihi.emit_synapses import (
+    SynapsePlan,
+    connect_lines,
+    int_tuple,
+    message_bits,
+    offset_lines,
+    plan_network,
+)
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.network import Network
-from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.ir.neurons import has_potential
 
 PROGRAM = "lava/program.py"
 """The member to run."""
+
+
+_LOOPS = """
+
+Some projections lead back; window starts are those of the other projections. A gate (a
+`GradedVec` whose threshold a `StateDataloader` lifts) lets their messages pass in the window
+of their source only, and samples are apart by the steps that the longest of them takes: so no
+sample sees another one. Hardware would be reset between samples."""
 
 
 def template(name: str) -> str:
@@ -57,19 +73,8 @@ def emit_program(network: Network) -> Payload:
     numbers = {population.name: number for number, population in enumerate(network.populations)}
     build: list[str] = []
     for population in network.populations:
-        driven = network.input.mode == "bias" and population.name == network.input.population
-        proven = never_fires(network, population)
-        number, count = numbers[population.name], constants[population.name]
-        build += PopulationWriter(number, population, driven, count, proven, arrays).lines()
-    for number, projection in enumerate(network.projections):
-        graded = carries_values(network.by_name[projection.source])
-        ends = numbers[projection.source], numbers[projection.target]
-        build += connect_lines(number, projection, plans[projection.name], ends, graded, arrays)
-    for population in network.populations:
-        offset = np.zeros(population.neurons, dtype=np.int64)
-        for projection in network.incoming[population.name]:
-            offset += plans[projection.name].offset
-        build += offset_lines(numbers[population.name], offset, population.shape, arrays)
+        build += PopulationWriter(network, population, constants[population.name], arrays).lines()
+    build += _connections(network, plans, arrays)
 
     members = {
         PROGRAM: _program(network, numbers, build).encode(),
@@ -77,28 +82,61 @@ def emit_program(network: Network) -> Payload:
         "lava/names.json": _names(network),
         "lava/README.md": _readme(network).encode(),
     }
-    if microcode(network):
+    if _own(network):
         for name in ("init", "process", "models"):
             member = "lava/nmc_neurons/" + ("__init__.py" if name == "init" else f"{name}.py")
             members[member] = template(f"neurons_{name}.py.txt").encode()
     return members
 
 
+def _connections(network: Network, plans: Mapping[str, SynapsePlan], arrays: dict[str, Array]) -> list[str]:
+    """Source lines of all projections, and of the gates in front of those that lead back."""
+    numbers = {population.name: number for number, population in enumerate(network.populations)}
+    lines: list[str] = []
+    gated: set[str] = set()
+    for number, projection in enumerate(network.projections):
+        source, target = numbers[projection.source], numbers[projection.target]
+        start = f"net[{source}]"
+        if projection.name in network.recurrent:
+            start = f"gate_{source}"
+            if start not in gated:
+                lines.append(f"{start} = gate(net[{source}], {source}, period)")
+                gated.add(start)
+        bits = message_bits(network.by_name[projection.source])
+        lines += connect_lines(number, projection, plans[projection.name], (start, f"net[{target}]"), bits, arrays)
+    for population in network.populations:
+        offset = np.zeros(population.neurons, dtype=np.int64)
+        for projection in network.incoming[population.name]:
+            offset += plans[projection.name].offset
+        lines += offset_lines(numbers[population.name], offset, population.shape, arrays)
+    return lines
+
+
+def _own(network: Network) -> tuple[str, ...]:
+    """The processes of ``nmc_neurons`` that a network needs."""
+    used = {process_name(network, population) for population in network.populations}
+    return tuple(name for name in OWN_PROCESSES if name in used)
+
+
+def _gap(network: Network) -> int:
+    """Steps between two samples after which no message of a loop is on its way any more."""
+    starts = {population.name: population.start for population in network.populations}
+    lags = (p.delay + starts[p.source] - starts[p.target] for p in network.projections if p.name in network.recurrent)
+    return max((max(1, abs(lag)) for lag in lags), default=0)
+
+
 def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> str:
     populations = network.populations
-    potentials = [numbers[p.name] for p in populations if isinstance(p.neuron, LIF | IF | Integrator)]
-    loaded = [numbers[p.name] for p in populations if restored_by_loader(p)]
-    own = ", ".join(
-        name
-        for name in ("IntegrateAndFire", "SubtractiveLIF")
-        if any(line.startswith(f"net.append({name}(") for line in build)
-    )
+    potentials = [numbers[p.name] for p in populations if has_potential(p.neuron)]
+    loaded = [numbers[p.name] for p in populations if restored_by_loader(network, p)]
+    own = ", ".join(_own(network))
     fields = {
         "@SUMMARY@": f"{len(populations)} populations, {len(network.projections)} projections, "
         f"{network.timesteps} time steps per sample.\n",
         "@IMPORTS@": f"from nmc_neurons.process import {own}\n" if own else "",
         "@STEPS@": str(int(network.timesteps)),
         "@NEURONS@": int_tuple(tuple(p.neurons for p in populations)),
+        "@GAP@": str(_gap(network)),
         "@STARTS@": int_tuple(tuple(p.start for p in populations)),
         "@POTENTIALS@": int_tuple(tuple(potentials)),
         "@LOADED@": int_tuple(tuple(loaded)),
@@ -136,6 +174,8 @@ def _readme(network: Network) -> str:
             "@INPUTMODE@": f"{driven}, {int(spec.low)} to {int(spec.high)}.",
             "@OUTPUTS@": _read_outs(network),
             "@STEPS@": str(int(network.timesteps)),
+            "@FOLLOW@": f"after {_gap(network)} idle steps" if network.recurrent else "without a break",
+            "@LOOPS@": _LOOPS if network.recurrent else "",
             "@HARDWARE@": hardware,
         },
     )

@@ -7,7 +7,7 @@ import numpy as np
 from nmc.backends.loihi.emit_synapses import SPIKING_COLUMNS_MAX, SynapsePlan, carries_values
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, STATE_LIMIT, IdealIntegrator, Integrator, Source
+from nmc.ir.neurons import IF, LIF, STATE_LIMIT, Burst, IdealIntegrator, Integrator, SigmaDelta, Signed, Source
 
 DELAY_MAX = 64
 """Steps: a `DelaySparse` waits 0 to 63 steps and its sum leaves one step later."""
@@ -20,6 +20,12 @@ MANTISSA_RANGE = (-4096, 4095)
 
 EXPONENT_MAX = 7
 """Bias exponent register of Loihi: 3 bit."""
+
+WORD = (-(1 << 31), (1 << 31) - 1)
+"""Integers of Lava's processes without a register of their own: 32 bit, signed."""
+
+SHIFT_MAX = 31
+"""Larger right shifts of 32 bits are not defined."""
 
 DECAY_MAX = 4095
 """Decay registers of Loihi: 12 bit."""
@@ -71,17 +77,34 @@ def _check_population(population: Population, is_input: bool, sink: DiagnosticSi
         within("the initial potential", neuron.v0, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
     if isinstance(neuron, LIF):
         within("the threshold", neuron.threshold, 0, THRESHOLD_MAX)
+        within("the refractory time", neuron.refractory, 0, WORD[1])
         within("the decay of u", neuron.du, 0, DECAY_MAX)
         within("the decay of v", neuron.dv, 0, DECAY_MAX)
     if isinstance(neuron, IF):
         for what, values in (("threshold", neuron.threshold), ("bias", neuron.bias), ("initial potential", neuron.v0)):
-            within(f"the {what}", values, -(1 << 31), (1 << 31) - 1)
+            within(f"the {what}", values, *WORD)
+    if isinstance(neuron, SigmaDelta):
+        within("the threshold", neuron.threshold, 1, WORD[1])
+        within("the bias", neuron.v0, *WORD)
+        within("the shift", neuron.shift, 0, SHIFT_MAX)
+    if isinstance(neuron, LIF | IF) and isinstance(neuron.fire, Signed):
+        within("the lower threshold", neuron.fire.lower, 0, THRESHOLD_MAX if isinstance(neuron, LIF) else WORD[1])
+    if isinstance(neuron, LIF | IF) and isinstance(neuron.fire, Burst):
+        within("the largest burst", neuron.fire.levels, 1, WORD[1])
 
 
 def _check_projection(network: Network, projection: Projection, sink: DiagnosticSink) -> None:
     name, origin = projection.name, projection.origin
     source, target = network.by_name[projection.source], network.by_name[projection.target]
-    if target.start != source.start + projection.delay:
+    recurrent = projection.name in network.recurrent
+    if recurrent and projection.bias is not None and np.any(projection.bias):
+        sink.error(
+            "lava-projection-bias",
+            f"{name} leads back and has a bias, which counts only in the steps that its messages reach",
+            origin=origin,
+            help="move the bias into the neurons",
+        )
+    if not recurrent and target.start != source.start + projection.delay:
         text = (
             f"{name}: the target's window starts at step {target.start}, not {projection.delay} after its source's "
             f"({source.start})"

@@ -1,43 +1,41 @@
-"""Populations as Lava processes: stock ones wherever Lava has the arithmetic."""
+"""Source lines of populations; `emit_processes` says which process each becomes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from nmc.backends.loihi.emit_processes import process_name
 from nmc.backends.loihi.emit_synapses import array_text, constant_messages, int_tuple
 from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population
-from nmc.ir.neurons import IF, LIF, NO_MEMORY, STATE_LIMIT, Graded, GradedReLU, Integrator, Reset, Source
+from nmc.ir.neurons import (
+    IF,
+    LIF,
+    NO_MEMORY,
+    STATE_LIMIT,
+    Burst,
+    Fire,
+    Graded,
+    GradedReLU,
+    Integrator,
+    Reset,
+    SigmaDelta,
+    Signed,
+    Source,
+    spike_levels,
+)
 
 READOUT_THRESHOLD = (1 << 17) - 1
 """Largest threshold mantissa of Loihi's register (17 bit): a read-out below it never fires."""
 
+CONSTANT_BIAS = 4095
+"""Of constant LIF neurons, whose threshold is 1: they fire in every step, whatever reset and leak do."""
+
 LINE = 110
 """Longest line of emitted source, without its indentation."""
-
-
-def microcode(network: Network) -> tuple[str, ...]:
-    """What of a network needs neuron microcode on hardware, in words; empty: all stock."""
-    found = []
-    neurons = [p.neuron for p in network.populations]
-    if any(isinstance(n, LIF) and n.reset is Reset.SUBTRACT for n in neurons):
-        found.append("LIF with subtractive reset: needs neuron microcode on hardware")
-    if any(isinstance(n, IF) for n in neurons):
-        found.append("ideal integrate-and-fire: needs neuron microcode on hardware")
-    return tuple(found)
-
-
-def restored_by_loader(population: Population) -> bool:
-    """Whether stock Lava needs a `StateDataloader` for its start state: `LIFReset` knows only v = 0."""
-    match population.neuron:
-        case LIF():
-            return population.neuron.reset is Reset.ZERO and bool(np.any(population.neuron.v0))
-        case Integrator():
-            return bool(np.any(population.neuron.v0))
-        case _:
-            return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +43,27 @@ class PopulationWriter:
     """Writes the lines of one population.
 
     Attributes:
-        number: of the population.
-        driven: the population takes the sample as its bias.
+        network: what is emitted.
+        population: of the network.
         constants: constant neurons behind its own.
-        never_fires: of an integrator: its potential provably stays below `READOUT_THRESHOLD`.
         arrays: where parameters go that are no scalars.
     """
 
-    number: int
+    network: Network
     population: Population
-    driven: bool
     constants: int
-    never_fires: bool
     arrays: dict[str, Array]
+
+    @cached_property
+    def number(self) -> int:
+        """Of the population, in order."""
+        return self.network.populations.index(self.population)
+
+    @property
+    def driven(self) -> bool:
+        """Whether the population takes the sample as its bias."""
+        spec = self.network.input
+        return spec.mode == "bias" and self.population.name == spec.population
 
     @property
     def _shape(self) -> str:
@@ -73,29 +79,32 @@ class PopulationWriter:
         Raises:
             TypeError: a neuron that has no integer form.
         """
-        n, neuron = self.population.neurons, self.population.neuron
-        head = f"# Population {self.number}: {type(neuron).__name__}, {n} neurons."
+        neuron, process = self.population.neuron, process_name(self.network, self.population)
+        lines = [f"# Population {self.number}: {type(neuron).__name__}, {self.population.neurons} neurons."]
         match neuron:
             case Source():
-                values = constant_messages(self.constants)
-                return [head, f"net.append(source(inputs, period, constants={int_tuple(values)}))"]
+                settings = f"constants={int_tuple(constant_messages(self.constants))}{', once=True' * neuron.once}"
+                return [*lines, f"net.append(source(inputs, period, {settings}))"]
             case GradedReLU() | Graded():
-                process = "GradedReluVec" if isinstance(neuron, GradedReLU) else "GradedVec"
-                lines = [head, f"net.append({process}({self._shape}, vth=0))"]
-                if self.constants:
-                    count, values = self.constants, constant_messages(self.constants)
-                    picked = f"pick({count}, {n}, {n + count})"
-                    lines.append(f"constants(net[{self.number}], {picked}, {int_tuple(values)})")
-                return lines
+                lines.append(f"net.append({process}({self._shape}, vth=0))")
             case LIF():
-                return [head, *self._lif(neuron)]
+                lines += self._lif(neuron, process)
             case IF():
-                return [head, *self._if(neuron)]
+                lines += self._if(neuron)
             case Integrator():
-                threshold = READOUT_THRESHOLD + (0 if self.never_fires else 1)
-                return [head, *self._stock(neuron, threshold=np.array(threshold), du=NO_MEMORY, dv=0)]
-            case _:
-                raise TypeError(f"no integer form of {type(neuron).__name__}")
+                threshold = np.array(READOUT_THRESHOLD + (not never_fires(self.network, self.population)))
+                lines += self._stock(neuron, process, f"vth={self._parameter('threshold', threshold, 0)}")
+            case SigmaDelta():
+                lines += self._sigma_delta(neuron, process)
+        return [*lines, *self._constant_messages(), *self._drive()]
+
+    def _constant_messages(self) -> list[str]:
+        """Messages that constant neurons behind neurons without a bias get from a source of their own."""
+        if not self.constants or not isinstance(self.population.neuron, GradedReLU | Graded | SigmaDelta):
+            return []
+        n, count = self.population.neurons, self.constants
+        picked, values = f"pick({count}, {n}, {n + count})", int_tuple(constant_messages(count))
+        return [f"constants(net[{self.number}], {picked}, {values})"]
 
     def _parameter(self, name: str, values: Array, constant: int, *, full: bool = False) -> str:
         """An expression for a parameter: a number, or an array per neuron.
@@ -119,55 +128,83 @@ class PopulationWriter:
             text = f"{array_text(key, flat, shape, self.arrays)}.astype(np.int32)"
         return f"padded({text}, {constant}, {self.constants})" if self.constants else text
 
-    def _bias(self, mantissa: Array) -> str:
+    def _bias(self, mantissa: Array, constant: int) -> str:
         if not self.driven:
-            return self._parameter("bias", mantissa, 1)
-        return f"padded(inputs[0], 1, {self.constants})" if self.constants else "inputs[0]"
+            return self._parameter("bias", mantissa, constant)
+        return f"padded(inputs[0], {constant}, {self.constants})" if self.constants else "inputs[0]"
 
     def _drive(self) -> list[str]:
         if not self.driven:
             return []
-        values = f"padded(inputs, 1, {self.constants})" if self.constants else "inputs"
+        constant = 1 if isinstance(self.population.neuron, IF) else CONSTANT_BIAS
+        values = f"padded(inputs, {constant}, {self.constants})" if self.constants else "inputs"
         return [f"drive(net[{self.number}].bias_mant, {values}, period)"]
 
-    def _lif(self, neuron: LIF) -> list[str]:
-        if neuron.reset is Reset.ZERO:
-            return self._stock(neuron, threshold=neuron.threshold, du=neuron.du, dv=neuron.dv)
-        # Constant neurons: threshold 0 and a bias above it, so that they fire in every step.
-        update = self._update(neuron, neuron.threshold, neuron.du, neuron.dv)
+    def _lif(self, neuron: LIF, process: str) -> list[str]:
+        threshold = self._parameter("threshold", neuron.threshold, 1)
+        if process == "TernaryLIF" and isinstance(neuron.fire, Signed):
+            lower = self._parameter("lower", -neuron.fire.lower, 0)
+            return self._stock(neuron, process, f"vth_hi={threshold}", f"vth_lo={lower}")
+        if process != "MicrocodeLIF":
+            return self._stock(neuron, process, f"vth={threshold}")
+        rest = []
+        if neuron.refractory:
+            rest.append(f"refractory={self._parameter('refractory', np.array(neuron.refractory), 0)}")
         v0 = f"v0={self._parameter('v0', neuron.v0, 0)}"
-        return [*_append("SubtractiveLIF", self._shape, *update, v0, *self._reset), *self._drive()]
+        arguments = (*self._update(neuron), f"vth={threshold}", *self._rule(neuron.fire, neuron.reset), *rest, v0)
+        return _append(process, self._shape, *arguments, *self._reset)
 
-    def _update(self, neuron: LIF | Integrator, threshold: Array, du: int, dv: int) -> tuple[str, ...]:
+    def _rule(self, fire: Fire, reset: Reset) -> list[str]:
+        """Arguments for a firing rule; constant neurons send 1 by any."""
+        found = []
+        match fire:
+            case Burst(levels):
+                found.append(f"levels={self._parameter('levels', np.array(levels), 1)}")
+            case Signed(lower, guarded):
+                found += [f"lower={self._parameter('lower', lower, 0)}", f"guarded={guarded}"]
+        return found + ["subtract=False"] * (reset is Reset.ZERO)
+
+    def _update(self, neuron: LIF | Integrator) -> tuple[str, ...]:
+        du, dv = (neuron.du, neuron.dv) if isinstance(neuron, LIF) else (NO_MEMORY, 0)
         return (
             f"du={int(du)}",
             f"dv={int(dv)}",
-            f"vth={self._parameter('threshold', threshold, 0)}",
-            f"bias_mant={self._bias(neuron.bias_mant)}",
+            f"bias_mant={self._bias(neuron.bias_mant, CONSTANT_BIAS)}",
             f"bias_exp={self._parameter('bias_exp', neuron.bias_exp, 0)}",
         )
 
-    def _stock(self, neuron: LIF | Integrator, *, threshold: Array, du: int, dv: int) -> list[str]:
-        update = self._update(neuron, threshold, du, dv)
-        if not restored_by_loader(self.population):
-            return [*_append("LIFReset", self._shape, *update, *self._reset), *self._drive()]
+    def _stock(self, neuron: LIF | Integrator, process: str, *thresholds: str) -> list[str]:
+        update = (*self._update(neuron), *thresholds)
+        if process == "LIFReset":
+            return _append(process, self._shape, *update, *self._reset)
         start = int(self.population.start)
         lines = [
             f"v0 = {self._parameter('v0', neuron.v0, 0, full=True)}",
-            *_append("LIF", self._shape, "v=v0", *update),
+            *_append(process, self._shape, "v=v0", *update),
             f"load(net[{self.number}].v, [v0], period, {start})",
         ]
-        if du != NO_MEMORY:
+        if isinstance(neuron, LIF) and neuron.du != NO_MEMORY:
             lines.append(f"load(net[{self.number}].u, [np.zeros_like(v0)], period, {start})")
-        return lines + self._drive()
+        return lines
 
     def _if(self, neuron: IF) -> list[str]:
         names = {"vth": ("threshold", neuron.threshold, 1), "v0": ("v0", neuron.v0, 0)}
         given = {key: self._parameter(name, np.asarray(x), c, full=True) for key, (name, x, c) in names.items()}
-        bias = self._bias(neuron.bias) if self.driven else self._parameter("bias", neuron.bias, 1, full=True)
+        bias = self._bias(neuron.bias, 1) if self.driven else self._parameter("bias", neuron.bias, 1, full=True)
         update = (f"vth={given['vth']}", f"bias={bias}", f"v0={given['v0']}")
-        subtract = f"subtract={neuron.reset is Reset.SUBTRACT}"
-        return [*_append("IntegrateAndFire", self._shape, *update, subtract, *self._reset), *self._drive()]
+        return _append("IntegrateAndFire", self._shape, *update, *self._rule(neuron.fire, neuron.reset), *self._reset)
+
+    def _sigma_delta(self, neuron: SigmaDelta, process: str) -> list[str]:
+        threshold = f"vth={self._parameter('threshold', neuron.threshold, 1)}"
+        if process == "SigmaDelta":
+            v0 = self._parameter("v0", neuron.v0, 0, full=True)
+            start = int(self.population.start)
+            return _append(
+                "sigma_delta", threshold, f"v0={v0}", f"rectify={neuron.rectify}", "period=period", f"start={start}"
+            )
+        v0 = f"v0={self._parameter('v0', neuron.v0, 0)}"
+        shift = f"shift={self._parameter('shift', neuron.shift, 0)}"
+        return _append(process, self._shape, threshold, v0, shift, f"rectify={neuron.rectify}", *self._reset)
 
 
 def _append(process: str, *arguments: str) -> list[str]:
@@ -189,9 +226,12 @@ def never_fires(network: Network, population: Population) -> bool:
     reach = float(np.abs(neuron.bias).max())
     for projection in network.incoming[population.name]:
         source = network.by_name[projection.source].neuron
-        if isinstance(source, Graded | GradedReLU):
+        if isinstance(source, Source):
+            message = max(abs(network.input.low), abs(network.input.high))
+        elif (levels := spike_levels(source)) is not None:
+            message = max(abs(level) for level in levels)
+        else:
             return False
-        message = max(abs(network.input.low), abs(network.input.high)) if isinstance(source, Source) else 1
         target, _, weight = projection.connectivity.synapses()
         total = np.bincount(target, np.abs(weight), minlength=1).max() * message
         total += 0 if projection.bias is None else np.abs(projection.bias).max()

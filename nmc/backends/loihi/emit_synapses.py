@@ -16,7 +16,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Shape, Skip, Sparse, size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import Graded, GradedReLU, Source
+from nmc.ir.neurons import spike_levels
 from nmc.ir.reference import per_channel
 
 BASE = 127
@@ -60,7 +60,13 @@ class SynapsePlan:
 
 def carries_values(population: Population) -> bool:
     """Whether messages of a population are integers, not spikes."""
-    return isinstance(population.neuron, Source | Graded | GradedReLU)
+    return spike_levels(population.neuron) is None
+
+
+def message_bits(population: Population) -> int:
+    """The width of a message for Lava's synapses; 1 for the spikes that are 0 or 1."""
+    levels = spike_levels(population.neuron)
+    return GRADED_BITS if levels is None else max(1, levels[1].bit_length() + (levels[0] < 0))
 
 
 def digits(values: Array) -> Array:
@@ -178,8 +184,8 @@ def connect_lines(
     number: int,
     projection: Projection,
     plan: SynapsePlan,
-    ends: tuple[int, int],
-    graded: bool,
+    ends: tuple[str, str],
+    bits: int,
     arrays: dict[str, Array],
 ) -> list[str]:
     """Source lines that make the processes of one projection; adds their arrays.
@@ -188,20 +194,20 @@ def connect_lines(
         number: of the projection.
         projection: what to write.
         plan: its processes.
-        ends: numbers of source and target population.
-        graded: whether the source's messages carry values.
+        ends: expressions of the source and of the target process.
+        bits: of a message.
         arrays: where weights, shifts and bias columns go.
     """
     source, target = ends
-    lines = [f"# Projection {number}: from population {source} to population {target}."]
+    lines = [f"# Projection {number}: from {source} to {target}."]
     lines.append(f"weights = {matrix_text(number, projection.connectivity, arrays)}")
     if any(group.rows is not None for group in plan.groups):
         shape = projection.connectivity.out_shape
         shifts = np.broadcast_to(per_channel(projection.shift, shape), shape)
         lines.append(f"shifts = {array_text(f'projection_{number}_shift', shifts.reshape(-1), shape, arrays)}")
-    settings = f"delay={int(projection.delay)}, bits={GRADED_BITS if graded else 1}"
+    settings = f"delay={int(projection.delay)}, bits={bits}"
     for index, group in enumerate(plan.groups):
-        text = f"connect(net[{source}], net[{target}], weights, {settings}, exponent={-group.shift}"
+        text = f"connect({source}, {target}, weights, {settings}, exponent={-group.shift}"
         if group.rows is not None:
             text += f", rows=shifts == {group.shift}"
         if group.bias is not None:

@@ -19,7 +19,7 @@ from nmc.backends.loihi.process_tree import Ended, run_limited
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
-from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.ir.neurons import has_potential
 from nmc.runtime.device import Execution, Trace
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _results(job: Job, path: Path, ended: Ended) -> Execution:
         shape = (samples, network.timesteps, *population.shape)
         if "messages" in job.trace:
             kinds["messages"][population.name] = array(f"messages_{number}", shape)
-        if "potentials" in job.trace and isinstance(population.neuron, LIF | IF | Integrator):
+        if "potentials" in job.trace and has_potential(population.neuron):
             kinds["potentials"][population.name] = array(f"potentials_{number}", shape)
     readouts = tuple(read[spec.population] for spec in network.outputs)
     return Execution(readouts, Trace(kinds["messages"], kinds["potentials"]))

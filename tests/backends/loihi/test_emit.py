@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 
 from nmc.backends.loihi.emit import PROGRAM, emit_program
-from nmc.backends.loihi.emit_neurons import microcode, never_fires
+from nmc.backends.loihi.emit_neurons import never_fires
+from nmc.backends.loihi.emit_processes import microcode, process_name
 from nmc.backends.loihi.emit_synapses import matrix_text
 from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, Skip, size, sparse_from_synapses
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.network import Network
-from nmc.ir.neurons import IF, LIF, Graded, Integrator, Reset
+from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
+from nmc.ir.neurons import IF, LIF, Binary, Burst, Fire, Graded, Integrator, Reset, SigmaDelta, Signed, Source
 from nmc.ir.origin import Origin
-from nmc.testing.random_networks import random_network
+from nmc.testing.random_networks import KINDS, random_network
 from tests.golden.networks import network_of
 
 HOSTILE = (
@@ -125,7 +126,7 @@ def test_names_never_become_code(seed: int) -> None:
     assert names["populations"][0]["name"] == f"{HOSTILE[0]}0"
 
 
-@pytest.mark.parametrize("kind", ["rate", "graded", "lif-leak", "reset-zero", "any"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_networks_give_equal_bytes(kind: str) -> None:
     assert emit_program(random_network(3, kind=kind)) == emit_program(random_network(3, kind=kind))
 
@@ -171,6 +172,119 @@ def test_own_processes_are_named() -> None:
     assert {"__init__.py", "process.py", "models.py"} == {Path(m).name for m in members if "nmc_neurons" in m}
     ideal = next(n for n in map(random_network, range(60)) if any(isinstance(p.neuron, IF) for p in n.populations))
     assert any("ideal integrate-and-fire" in line for line in microcode(ideal))
+
+
+def _one(neuron: LIF | IF | SigmaDelta, bias: int | None = None) -> Network:
+    """A population of two neurons between a source and a read-out; its spikes may meet a bias."""
+    origin, zero = Origin("n", "Gemm", "y"), np.zeros((), dtype=np.int64)
+    populations = (
+        Population("in", (2,), Source(), origin),
+        Population("middle", (2,), neuron, origin, 1),
+        Population("out", (2,), Integrator(zero, zero, zero), origin, 2),
+    )
+    weights = Dense(2 * np.eye(2, dtype=np.int64), (2,), (2,))
+    given = None if bias is None else np.array(bias)
+    projections = (
+        Projection("first", "in", "middle", weights, origin),
+        Projection("second", "middle", "out", weights, origin, 1, np.array(1), given),
+    )
+    spec, outputs = InputSpec("in", (2,), 1.0, 0, 255), (OutputSpec("out", np.ones(()), (2,)),)
+    return Network("one", populations, projections, spec, outputs, 4, {})
+
+
+BINARY = Binary()
+
+
+def _lif(fire: Fire = BINARY, reset: Reset = Reset.ZERO, refractory: int = 0, threshold: object = 5) -> LIF:
+    zero = np.zeros((), dtype=np.int64)
+    return LIF(np.array(threshold), zero, zero, zero, reset=reset, fire=fire, refractory=refractory)
+
+
+FREE, GUARDED = Signed(np.array(5), guarded=False), Signed(np.array(5))
+ZERO = np.zeros((), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    "neuron,process,words",
+    [
+        (_lif(), "LIFReset", ()),
+        (_lif(FREE), "TernaryLIF", ()),
+        (_lif(FREE, threshold=[5, 6]), "MicrocodeLIF", ("ternary LIF with several thresholds",)),
+        (_lif(GUARDED), "MicrocodeLIF", ("only take back",)),
+        (_lif(FREE, Reset.SUBTRACT), "MicrocodeLIF", ("subtractive reset", "signed spikes: need")),
+        (_lif(Burst(4)), "MicrocodeLIF", ("bursts",)),
+        (_lif(refractory=3), "MicrocodeLIF", ("refractory time: Loihi 1 has it",)),
+        (IF(np.array(5), ZERO, ZERO, fire=Burst(2)), "IntegrateAndFire", ("ideal integrate-and-fire", "bursts")),
+        (SigmaDelta(np.array(5), np.array([1, 2]), ZERO), "SigmaDelta", ()),
+        (SigmaDelta(np.array(5), ZERO, np.array(1)), "ShiftedSigmaDelta", ("a shift behind its sum",)),
+        (SigmaDelta(np.array([5, 6]), ZERO, ZERO), "ShiftedSigmaDelta", ("several thresholds",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_stock_processes_where_lava_has_them(
+    neuron: LIF | IF | SigmaDelta, process: str, words: tuple[str, ...]
+) -> None:
+    network = _one(neuron)
+    members = emit_program(network)
+    assert process_name(network, network.populations[1]) == process
+    found = microcode(network)
+    assert len(found) == len(words) and all(word in line for word, line in zip(words, found, strict=True))
+    assert ("lava/nmc_neurons/process.py" in members) == bool(words)
+    assert all(line in members["lava/README.md"].decode() for line in found)
+
+
+def test_constant_neurons_make_a_threshold_of_their_own() -> None:
+    """Lava's TernaryLIF and SigmaDelta hold one threshold: with constant neurons they are no choice."""
+    for neuron in (_lif(FREE), SigmaDelta(np.array(5), ZERO, ZERO)):
+        network = _one(neuron, bias=3)
+        assert process_name(network, network.populations[1]) in ("MicrocodeLIF", "ShiftedSigmaDelta")
+        assert microcode(network)
+
+
+@pytest.mark.parametrize(
+    "neuron,bits",
+    [(_lif(), 1), (_lif(FREE), 2), (_lif(Burst(3)), 2), (_lif(Burst(4)), 3), (SigmaDelta(ZERO + 1, ZERO, ZERO), 24)],
+    ids=["binary", "signed", "burst of 3", "burst of 4", "sigma-delta"],
+)
+def test_width_of_messages(neuron: LIF | SigmaDelta, bits: int) -> None:
+    program = emit_program(_one(neuron))[PROGRAM].decode()
+    assert f"connect(net[1], net[2], weights, delay=1, bits={bits}, exponent=-1)" in program
+
+
+def test_loops_are_gated_and_samples_apart() -> None:
+    origin = Origin("n", "Gemm", "y")
+    network = _one(_lif())
+    loop = Projection("loop", "middle", "middle", Skip(np.array([2, 2]), (2,)), origin, 3)
+    program = emit_program(replace(network, projections=(*network.projections, loop)))[PROGRAM].decode()
+    assert "GAP = 3\n" in program
+    assert program.count("= gate(") == 1 and "connect(gate_1, net[1], weights, delay=3," in program
+    assert "GAP = 0\n" in emit_program(network)[PROGRAM].decode()
+    biased = replace(loop, bias=np.array(4))
+    assert _slugs(replace(network, projections=(*network.projections, biased))) == {"lava-projection-bias"}
+
+
+def test_parameters_beyond_lava_are_refused() -> None:
+    above = 1 << 31
+    for neuron in (
+        _lif(Signed(np.array(1 << 17))),
+        _lif(Burst(above)),
+        _lif(refractory=above),
+        SigmaDelta(ZERO + 1, np.array(above), ZERO),
+        SigmaDelta(ZERO + 1, ZERO, np.array(32)),
+    ):
+        assert _slugs(_one(neuron)) == {"lava-parameter"}
+
+
+def test_larger_messages_reach_the_read_out_threshold_earlier() -> None:
+    def proven(fire: Fire, timesteps: int) -> bool:
+        network = replace(_one(_lif(fire)), timesteps=timesteps)
+        return never_fires(network, network.by_name["out"])
+
+    # 64 * (message + 1) in each step, below 131071 << 6.
+    assert proven(Binary(), 65_000) and proven(FREE, 65_000)
+    assert not proven(Burst(3), 65_000) and proven(Burst(3), 32_000)
+    deltas = _one(SigmaDelta(ZERO + 1, ZERO, ZERO))
+    assert not never_fires(deltas, deltas.by_name["out"])
 
 
 def test_read_out_threshold_is_the_registers_where_proven() -> None:

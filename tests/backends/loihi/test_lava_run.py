@@ -82,7 +82,7 @@ def test_worker_exception(sessions: list[int]) -> None:
 def test_exception_while_a_worker_is_built(sessions: list[int]) -> None:
     network, _ = network_of(SUBTRACTIVE)
     models = emit_program(network)[MODELS]
-    built = models.replace(b"self.effective_vth = 0\n", b"raise KeyError('planted in init')\n")
+    built = models.replace(b'self.interval = proc_params["reset_interval"]\n', b"raise KeyError('planted in init')\n")
     assert built != models
     error, _ = failure({MODELS: built})
     assert "planted in init" in error.diagnostics[0].message
@@ -114,7 +114,7 @@ def test_endless_loop_ends_at_the_limit(sessions: list[int]) -> None:
         (b"def f(:\n", "SyntaxError"),
         (b"", "without complete results"),
         (b"import sys; open(sys.argv[4], 'wb').write(b'PK')", "without complete results"),
-        (b"import sys, numpy; numpy.savez(sys.argv[4], readout=numpy.zeros((2, 9)))", "readout is not"),
+        (b"import sys, numpy; numpy.savez(sys.argv[4], readout=numpy.zeros((2, 9)))", "readout_2 is not"),
         (b"import sys, numpy; numpy.savez(sys.argv[4], readout=numpy.array([None]))", "without complete results"),
     ],
     ids=["raises", "syntax", "silent", "torn", "shape", "pickle"],
