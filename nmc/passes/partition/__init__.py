@@ -10,9 +10,10 @@ from nmc.passes.partition.auto import PartitionAuto
 from nmc.passes.partition.greedy import PartitionGreedy
 from nmc.passes.partition.kernighan_lin import PartitionKernighanLin
 from nmc.passes.partition.metis import PartitionMetis
+from nmc.passes.partition.overlap import PartitionOverlap
 from nmc.passes.partition.tiles import PartitionTiles
 
-PARTITIONERS = ("auto", "tiles", "greedy", "kernighan-lin", "metis")
+PARTITIONERS = ("auto", "overlap", "tiles", "greedy", "kernighan-lin", "metis")
 """What ``--partitioner`` takes."""
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PartitionGreedy",
     "PartitionKernighanLin",
     "PartitionMetis",
+    "PartitionOverlap",
     "PartitionTiles",
     "partition_passes",
 ]
@@ -39,6 +41,8 @@ def partition_passes(name: str, chips: int | None = None) -> tuple[Pass, ...]:
     match name:
         case "auto":
             return (PartitionAuto(chips),)
+        case "overlap":
+            return (PartitionOverlap(),)
         case "tiles":
             return (PartitionTiles(),)
         case "greedy":

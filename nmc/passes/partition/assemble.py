@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray
-from nmc.ir.mapping import HOST, AxonGroup, Cluster, Partitioned, Slice, whole
+from nmc.ir.mapping import HOST, AxonGroup, Box, Cluster, Partitioned, Slice, whole
 from nmc.ir.network import Network, Population
 from nmc.ir.neurons import Source
-from nmc.passes.partition.boxes import merge_boxes, region_of
-from nmc.passes.partition.demand import Core, DemandModel, Mask, flat_mask
+from nmc.passes.partition.boxes import merge_boxes
+from nmc.passes.partition.demand import Core, DemandModel, Mask
+from nmc.passes.partition.geometry import source_region
 
 
 def on_host(population: Population) -> bool:
@@ -46,19 +47,22 @@ def fan_out(model: DemandModel, population: Population, cores: Sequence[Core]) -
 
 def assemble(model: DemandModel, cores: Sequence[Core]) -> Partitioned:
     """Clusters in the order of the network, numbered from 0; the host's last, if there is one."""
+    boxes: list[dict[str, list[Box]]] = []
+    for core in cores:
+        boxes.append({})
+        for demand in core.demands:
+            boxes[-1].setdefault(demand.piece.population, []).append(demand.piece.box)
+    return assemble_boxes(model, boxes)
+
+
+def assemble_boxes(model: DemandModel, cores: Sequence[Mapping[str, Sequence[Box]]]) -> Partitioned:
+    """The same from the boxes of every core, by population."""
     network = model.network
     order = {p.name: index for index, p in enumerate(network.populations)}
-    contents = []
-    for core in cores:
-        boxes: dict[str, list[Slice]] = {}
-        for demand in core.demands:
-            boxes.setdefault(demand.piece.population, []).append(demand.piece)
-        slices = [
-            Slice(name, box)
-            for name in sorted(boxes, key=order.__getitem__)
-            for box in merge_boxes([s.box for s in boxes[name]])
-        ]
-        contents.append(slices)
+    contents = [
+        [Slice(name, box) for name in sorted(boxes, key=order.__getitem__) for box in merge_boxes(boxes[name])]
+        for boxes in cores
+    ]
     contents.sort(key=lambda slices: [(order[s.population], s.box) for s in slices])
     clusters = [_cluster(model, index, slices) for index, slices in enumerate(contents)]
     hosted = [Slice(p.name, whole(p.shape)) for p in network.populations if on_host(p)]
@@ -72,10 +76,9 @@ def _cluster(model: DemandModel, number: int, slices: Sequence[Slice]) -> Cluste
     axons: list[AxonGroup] = []
     for index, piece in enumerate(slices):
         for projection in network.incoming[piece.population]:
-            neurons = model.geometries[projection.name].sources(piece.box)
-            if len(neurons):
-                shape = network.by_name[projection.source].shape
-                region = region_of(flat_mask(neurons, shape))
+            shape = network.by_name[projection.source].shape
+            region = source_region(model.geometries[projection.name], piece.box, shape)
+            if region:
                 axons.append(AxonGroup(projection.name, index, region, projection.delay))
     origins = tuple(network.by_name[s.population].origin for s in slices)
     return Cluster(number, tuple(slices), tuple(axons), origins)

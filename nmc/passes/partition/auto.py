@@ -19,12 +19,13 @@ from nmc.passes.partition.traffic import packets_per_step
 
 @dataclass(frozen=True)
 class PartitionAuto:
-    """Partition by tiles, by greedy growth and by Kernighan-Lin.
+    """Partition by overlap, by tiles, by greedy growth and by Kernighan-Lin.
 
     The result that fits the chips is kept, then the one that sends fewer packets.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        tries: see `PartitionOverlap`.
     """
 
     name: ClassVar[str] = "partition-auto"
@@ -33,6 +34,7 @@ class PartitionAuto:
     produces: ClassVar[type[Program]] = Partitioned
 
     chips: int | None = None
+    tries: int = 3
 
     def run(self, program: Program, context: Context) -> Program:
         """Partition the network.
@@ -44,9 +46,15 @@ class PartitionAuto:
             raise TypeError(f"{self.name} needs a Network")
         model = DemandModel.of(program, context.target, measured_rates(program, context))
         available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
+        # Imported here: the compiled kernels take a while to load, and listing passes needs none.
+        from nmc.passes.partition.overlap_cores import overlap_partition
+
+        overlap = overlap_partition(model, context.generator("partition-overlap"), tries=self.tries)
         swapper = PartitionKernighanLin()
         swapped = swapped_cores(model, context.generator(swapper.name), swapper.rounds, swapper.passes)
-        results = [assemble(model, cores) for cores in (tile_cores(model), greedy_cores(model), swapped)]
+        others = [assemble(model, cores) for cores in (tile_cores(model), greedy_cores(model), swapped)]
+
+        results = [overlap, *others]
 
         def rank(partitioned: Partitioned) -> tuple[int, float, int]:
             over = max(partitioned.cores_used - available, 0)

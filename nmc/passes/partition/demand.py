@@ -242,6 +242,12 @@ class Core:
             threshold_profiles=len(self.profiles | demand.profiles),
         )
 
+    def use(self) -> CoreUse:
+        """The counts of the core as it is."""
+        kernels = sum(int(np.count_nonzero(mask)) for mask in self.stored.values())
+        bits = synapse_bits(self.model.target, self.neurons, kernels, self.synapses, self.headers)
+        return CoreUse(self.neurons, self.in_axons, self.out_axons, bits, len(self.profiles))
+
     def fits(self, demand: Demand, limits: CoreLimits) -> bool:
         """Whether every limit still holds with the slice added."""
         if self.neurons + demand.neurons > limits.neurons:

@@ -6,17 +6,19 @@ axon), and without a list of synapses where the connectivity is a convolution.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, Conv2d, Dense, IndexArray, Pool, Shape, Skip, Sparse, size
-from nmc.ir.mapping import Box, box_indices
+from nmc.ir.mapping import Box, Region, box_indices, whole
 from nmc.ir.network import Network, Projection
-from nmc.passes.partition.boxes import region_of
+from nmc.passes.partition.boxes import ranges_of, region_of
 
 Mask = NDArray[np.bool_]
 
@@ -63,6 +65,15 @@ def _axis_taps(start: int, stop: int, step: int, stride: int, offset: int, limit
     first = outputs[low] * stride + offset
     last = outputs[high] * stride + offset
     return high - low + 1, slice(first, last + 1, step * stride)
+
+
+def _inputs(taps: list[tuple[int, slice] | None], count: int) -> IndexArray:
+    """The inputs that some taps of one axis read, ascending."""
+    mask = np.zeros(count, dtype=np.bool_)
+    for tap in taps:
+        if tap is not None:
+            mask[tap[1]] = True
+    return np.flatnonzero(mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +145,23 @@ class ConvGeometry:
                 elif reads.any():
                     view[np.flatnonzero(reads), row[1], column[1]] = True
 
+    @cached_property
+    def full(self) -> bool:
+        """Whether no weight is zero."""
+        return bool(self.nonzero.all())
+
+    def region(self, box: Box) -> Region | None:
+        """The sources as boxes, where that needs no list of neurons; else None."""
+        conv = self.conv
+        if not self.full or self.target_shape != conv.out_shape:
+            return None
+        taps = [_inputs(found, n) for found, n in zip(self._taps(box), conv.in_shape[1:], strict=True)]
+        per_out, per_in = conv.weight.shape[0] // conv.groups, conv.weight.shape[1]
+        groups = np.unique(np.arange(*box[0]) // per_out)
+        channels = (groups[:, None] * per_in + np.arange(per_in)).reshape(-1)
+        axes = [ranges_of(channels), *(ranges_of(index) for index in taps if len(index))]
+        return tuple(sorted(itertools.product(*axes))) if len(axes) == len(conv.in_shape) else ()
+
     def synapses(self, box: Box) -> int:
         total = 0
         for part in self._boxes(box):
@@ -172,6 +200,11 @@ class SkipGeometry:
     target_shape: Shape
     kernel: bool = True
 
+    @cached_property
+    def full(self) -> bool:
+        """Whether every neuron is connected."""
+        return bool(self.active.all())
+
     @property
     def stored_shape(self) -> Shape:
         return self.skip.weight.shape
@@ -197,6 +230,11 @@ class DenseGeometry:
     nonzero: Mask
     target_shape: Shape
     kernel: bool = False
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether no weight is zero."""
+        return bool(self.nonzero.all())
 
     @property
     def stored_shape(self) -> Shape:
@@ -239,6 +277,28 @@ class SparseGeometry:
 
     def stored(self, box: Box) -> tuple[slice, Mask]:
         raise TypeError("a matrix has no kernel")
+
+
+def source_region(geometry: Geometry, box: Box, shape: Shape) -> Region:
+    """The sources of a box as a union of boxes; empty if there are none.
+
+    Args:
+        geometry: of a projection.
+        box: of its target population.
+        shape: of its source population.
+    """
+    region: Region | None = None
+    if isinstance(geometry, ConvGeometry) and shape == geometry.conv.in_shape:
+        region = geometry.region(box)
+    elif isinstance(geometry, DenseGeometry) and geometry.full:
+        region = (whole(shape),)
+    elif isinstance(geometry, SkipGeometry) and shape == geometry.target_shape and geometry.full:
+        region = (box,)
+    if region is not None:
+        return region
+    mask = np.zeros(size(shape), dtype=np.bool_)
+    mask[geometry.sources(box)] = True
+    return region_of(mask.reshape(shape))
 
 
 def geometry_of(projection: Projection, target_shape: Shape) -> Geometry:

@@ -19,6 +19,7 @@ from nmc.passes.partition import (
     PartitionGreedy,
     PartitionKernighanLin,
     PartitionMetis,
+    PartitionOverlap,
     PartitionTiles,
     partition_passes,
 )
@@ -169,11 +170,11 @@ def test_auto_keeps_what_fits_then_what_sends_less():
     target = loihi("loihi1")
     each = [partition(network, target, name) for name in ("tiles", "greedy", "kernighan-lin")]
     fewest = min(found.cores_used for found in each)
-    assert partition(network, target, "auto").cores_used == fewest > target.grid.cores_per_chip
+    assert fewest >= partition(network, target, "auto").cores_used > target.grid.cores_per_chip
     roomy = replace(target, grid=replace(target.grid, chips=2, chips_max=2))
     best = min(each, key=packets_per_step)
     found = partition(network, roomy, "auto")
-    assert packets_per_step(found) == packets_per_step(best)
+    assert packets_per_step(found) <= packets_per_step(best)
     assert found.clusters == best.clusters
 
 
@@ -236,7 +237,7 @@ def test_unknown_partitioner():
 
 
 def test_names_and_text_form():
-    kinds = [PartitionAuto, PartitionTiles, PartitionGreedy, PartitionKernighanLin, PartitionMetis]
+    kinds = [PartitionAuto, PartitionOverlap, PartitionTiles, PartitionGreedy, PartitionKernighanLin, PartitionMetis]
     assert [type(partition_passes(n)[0]) for n in PARTITIONERS] == kinds
     assert text_form(PartitionAuto()) == "partition-auto"
     assert text_form(partition_passes("auto", 3)[0]) == "partition-auto{chips=3}"
