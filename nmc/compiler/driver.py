@@ -32,6 +32,7 @@ from nmc.passes.pins import Pins
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
 from nmc.runtime.evaluation import Evaluation, evaluate
+from nmc.runtime.labels import unused_labels
 from nmc.runtime.report.svg import energy_text
 from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.verification import verify
@@ -116,6 +117,7 @@ class Compiled(Shown):
         }
         if self.accuracy is not None:
             document["accuracy"] = [stage.to_dict() for stage in self.accuracy.stages]
+            document["accuracy_outputs"] = [output.to_dict() for output in self.accuracy.outputs]
         return document
 
     def tables(self) -> tuple[TextTable, ...]:
@@ -302,10 +304,9 @@ def _microcode(target: Target, network: Network) -> tuple[str, ...]:
 
 def _accuracy(artifact: Artifact, data: Data | None, request: CompileRequest, progress: Progress) -> Evaluation | None:
     """Accuracy by stage on labelled calibration data; labels are used here and nowhere else."""
-    if data is None or data.y is None:
+    if data is None or not data.labelled:
         return None
-    first = replace(data, x=data.x[:ACCURACY_SAMPLES], y=data.y[:ACCURACY_SAMPLES])
-    return evaluate(artifact, first, progress=progress)
+    return evaluate(artifact, data.head(ACCURACY_SAMPLES), progress=progress)
 
 
 def _verify_fully(artifact: Artifact, inputs: Array, sink: DiagnosticSink) -> None:
@@ -360,6 +361,8 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
         note_approximation(source.graph, levels.exact, inputs, sink)
     prove_simplified(levels.exact or source.graph, levels.graph, inputs)
     prove_mapping(program, inputs)
+    if data is not None:
+        sink.items.extend(unused_labels(program.network, data))
     clock.stage("prove")
     events = measure_events(program, inputs)
     clock.stage("estimate")

@@ -82,10 +82,15 @@ class Artifact:
 
         return run(self, self._samples(x).x, device or Simulator(), trace=trace)
 
-    def eval(self, x: Array, y: Array | None = None, *, device: Device | None = None) -> Evaluation:
-        """Accuracy by stage on raw samples; ``y`` (N,) integer labels, if there are any.
+    def eval(
+        self, x: Array, y: Array | Mapping[str, Array] | None = None, *, device: Device | None = None
+    ) -> Evaluation:
+        """Accuracy by stage on raw samples.
 
-        A ``device`` gets a row of its own.
+        Args:
+            x: (N, *sample shape), any numeric type.
+            y: labels of the first output, or by output: (N,) class numbers, or values of the output's shape.
+            device: gets a row of its own.
         """
         from nmc.runtime.evaluation import evaluate
 
@@ -103,7 +108,7 @@ class Artifact:
 
         Path(path).write_text(render_report(self, evaluation), encoding="utf-8")
 
-    def _samples(self, x: Array, y: Array | None = None) -> Data:
+    def _samples(self, x: Array, y: Array | Mapping[str, Array] | None = None) -> Data:
         from nmc.runtime.data import from_arrays
         from nmc.runtime.preprocessing import Preprocessing
 

@@ -9,7 +9,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,9 @@ __all__ = ["Data", "Preprocessing", "load_data"]
 RANDOM_SAMPLES = 64
 """Samples of ``random`` without ``:N``."""
 
+LABELS = "y_"
+"""Begins the name of an array that holds the labels of one output: ``y_<output>``."""
+
 KINDS = "data is a .npz with x and optional y, a .npy, a folder of images by class, or random"
 
 
@@ -34,11 +37,12 @@ class Data:
 
     Attributes:
         x: (N, *sample shape) float32, preprocessed.
-        y: (N,) int64 labels, or None.
+        y: labels of the first output: (N,) int64 class numbers, (N, ...) float64 values, or None.
         kind: ``npz``, ``npy``, ``images``, ``random``, or ``array`` (given in memory).
         hash: SHA-256 of the raw samples (shape, type and values; no labels, no names), hex.
         warnings: what the user should know.
         classes: names of the classes, of a folder of images.
+        named: labels by output, of the form of ``y``.
     """
 
     x: Array
@@ -47,9 +51,20 @@ class Data:
     hash: str
     warnings: tuple[Diagnostic, ...] = ()
     classes: tuple[str, ...] = ()
+    named: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.y is not None or bool(self.named)
+
+    def head(self, count: int) -> Data:
+        """The first samples."""
+        labels = {name: values[:count] for name, values in self.named.items()}
+        return replace(self, x=self.x[:count], y=None if self.y is None else self.y[:count], named=labels)
 
 
 def load_data(
@@ -64,8 +79,8 @@ def load_data(
     """Read what a data spec names.
 
     Args:
-        spec: a ``.npz`` with ``x`` and optional ``y``, a ``.npy``, a folder with one folder of
-            images per class, or ``random``; ``spec:N`` takes the first N samples.
+        spec: a ``.npz`` with ``x`` and optional ``y`` and ``y_<output>``, a ``.npy``, a folder with
+            one folder of images per class, or ``random``; ``spec:N`` takes the first N samples.
         sample_shape: of one sample in the ONNX file, without batch axis.
         preprocess: applied to all but ``random``.
         seed: of ``random``.
@@ -87,6 +102,7 @@ def load_data(
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise _data_error("path-not-readable", f"cannot read '{name}': {reason}", KINDS) from error
     labels: Array | None
+    named: dict[str, Array] = {}
     classes: tuple[str, ...]
     if is_folder:
         images = read_images(path, sample_shape, limit)
@@ -96,19 +112,23 @@ def load_data(
         arrays = _arrays(path, magic, limit)
         x, kind, classes = arrays["x"], "npz" if magic.startswith(b"PK") else "npy", ()
         _check_samples(name, x, preprocess.raw_shape(sample_shape), preprocess)
-        labels = _labels(name, arrays["y"], len(x), limit) if "y" in arrays else None
-    if labels is None and need_labels:
+        given = {key: _labels(name, key, values, len(x), limit) for key, values in arrays.items() if key != "x"}
+        labels = given.pop("y", None)
+        named = {key.removeprefix(LABELS): values for key, values in given.items()}
+    if labels is None and not named and need_labels:
         raise _data_error("data-labels-missing", f"'{name}' has no labels", "give a .npz with x and y")
     ready = _finite(name, preprocess.apply(x))
-    return Data(ready, labels, kind, content_hash(x), (), classes)
+    return Data(ready, labels, kind, content_hash(x), (), classes, named)
 
 
-def from_arrays(x: Array, y: Array | None, sample_shape: Shape, preprocess: Preprocessing) -> Data:
+def from_arrays(
+    x: Array, y: Array | Mapping[str, Array] | None, sample_shape: Shape, preprocess: Preprocessing
+) -> Data:
     """Samples that a caller holds in memory, checked and preprocessed like those of a file.
 
     Args:
         x: (N, *shape), any numeric type, not yet preprocessed.
-        y: (N,) class numbers, or None.
+        y: labels of the first output, labels by output, or None.
         sample_shape: of one sample in the ONNX file, without batch axis.
         preprocess: applied to x.
 
@@ -119,8 +139,11 @@ def from_arrays(x: Array, y: Array | None, sample_shape: Shape, preprocess: Prep
     if x.dtype.kind not in "biuf":
         raise _data_error("data-type", f"x holds {x.dtype}, not numbers", "give an array of a numeric type")
     _check_samples("x", x, preprocess.raw_shape(sample_shape), preprocess)
-    labels = None if y is None else _labels("y", np.asarray(y), len(x), None)
-    return Data(_finite("x", preprocess.apply(x)), labels, "array", content_hash(x))
+    ready, digest = _finite("x", preprocess.apply(x)), content_hash(x)
+    if isinstance(y, Mapping):
+        named = {key: _labels("y", key, np.asarray(values), len(x), None) for key, values in y.items()}
+        return Data(ready, None, "array", digest, named=named)
+    return Data(ready, None if y is None else _labels("y", "y", np.asarray(y), len(x), None), "array", digest)
 
 
 def _finite(name: str, ready: Array) -> Array:
@@ -182,7 +205,7 @@ def _random(shape: Shape, count: int, seed: int, need_labels: bool, value_range:
 
 
 def _arrays(path: Path, magic: bytes, limit: int | None) -> Mapping[str, Array]:
-    """``x``, and ``y`` where it is there: at most ``limit`` samples of x."""
+    """``x``, and ``y`` and ``y_<output>`` where they are there: at most ``limit`` samples of x."""
     try:
         if magic.startswith(b"\x93NUMPY"):
             with path.open("rb") as file:
@@ -200,9 +223,9 @@ def _arrays(path: Path, magic: bytes, limit: int | None) -> Mapping[str, Array]:
                 )
             with archive.open("x.npy") as stream:
                 arrays = {"x": read_npy(stream, limit)}
-            if "y" in names:
-                with archive.open("y.npy") as stream:
-                    arrays["y"] = read_npy(stream, None)
+            for label in (name for name in names if name == "y" or name.startswith(LABELS)):
+                with archive.open(f"{label}.npy") as stream:
+                    arrays[label] = read_npy(stream, None)
             return arrays
     except NmcError:
         raise
@@ -229,14 +252,19 @@ def _check_samples(name: str, x: Array, expected: Shape, preprocess: Preprocessi
     raise _data_error("data-shape", f"'{name}': x has shape {x.shape}, the network takes {wanted}", help)
 
 
-def _labels(name: str, y: Array, count: int, limit: int | None) -> Array:
+def _labels(name: str, key: str, y: Array, count: int, limit: int | None) -> Array:
+    """Labels as (N,) int64 where they are whole numbers, one for each sample; as float64 elsewhere."""
+    if y.dtype.kind not in "biuf":
+        raise _data_error(
+            "data-labels", f"'{name}': {key} holds {y.dtype}, not numbers", "give class numbers or values"
+        )
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim != 1:
-        raise _data_error("data-labels", f"'{name}': y has shape {y.shape}, labels are (N,) class numbers", "")
-    if len(y) != count and not (limit is not None and len(y) > count):
-        raise _data_error("data-labels", f"'{name}': x has {count} samples, y has {len(y)} labels", "")
+    if y.ndim == 0 or (len(y) != count and not (limit is not None and len(y) > count)):
+        found = f"{len(y)} labels" if y.ndim else "one number"
+        raise _data_error("data-labels", f"'{name}': x has {count} samples, {key} has {found}", "")
     y = y[:count]
-    if y.dtype.kind == "f" and np.any(y != np.rint(y)):
-        raise _data_error("data-labels", f"'{name}': y holds numbers that are not whole", "labels are class numbers")
-    return y.astype(np.int64)
+    if not np.all(np.isfinite(y)):
+        raise _data_error("data-labels", f"'{name}': {key} holds numbers that are not finite", "repair the labels")
+    whole = y.ndim == 1 and (y.dtype.kind != "f" or bool(np.all((y == np.rint(y)) & (np.abs(y) < 2.0**53))))
+    return y.astype(np.int64 if whole else np.float64)

@@ -21,7 +21,7 @@ VALUES_MAX = 1 << 27
 
 
 class OnnxOracle:
-    """An ONNX model with one input and one output, run by ONNX Runtime on the CPU.
+    """An ONNX model with one input, run by ONNX Runtime on the CPU.
 
     Args:
         onnx_bytes: a serialised model without external data, its first axis the batch.
@@ -35,19 +35,23 @@ class OnnxOracle:
         self._session = _session(onnx_bytes)
         node = self._session.get_inputs()[0]
         self._input: str = node.name
-        self._output: str = self._session.get_outputs()[0].name
+        self._outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         fixed = node.shape[0] if node.shape else None
         self._batch = fixed if isinstance(fixed, int) else None
         self._extended: dict[tuple[str, ...], Any] = {}
 
     @property
-    def output_name(self) -> str:
-        """Name of the output tensor."""
-        return self._output
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self._outputs
 
     def run(self, x: Array) -> Array:
-        """Outputs (N, *output shape) of samples (N, *input shape), float32."""
-        return self._run(self._session, [self._output], x, BATCH)[0]
+        """The first output, (N, *output shape) float32, of samples (N, *input shape)."""
+        return self._run(self._session, self._outputs[:1], x, BATCH)[0]
+
+    def outputs(self, x: Array) -> tuple[Array, ...]:
+        """All outputs, in order."""
+        return tuple(self._run(self._session, self._outputs, x, BATCH))
 
     def tensors(self, x: Array, names: Iterable[str]) -> dict[str, Array]:
         """Values (N, *shape) of tensors of the model, intermediates included, by name.

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
 
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
 from nmc.ir.reference import answers, decode, encode
 from nmc.runtime.artifact import Artifact
+from nmc.runtime.data import Data
 from nmc.runtime.device import Counters, Device, Execution
+from nmc.runtime.labels import Judge, judges
 from nmc.runtime.tables import Shown, TextTable
+
+SHOWN = 10
+"""Samples that a table shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,33 +28,72 @@ class RunResult(Shown):
 
     Attributes:
         device: its name.
-        outputs: (N, *output shape) float64: the read-outs, decoded.
-        answers: (N,) int64: the class numbers that they stand for.
+        values: of every output, in order, (N, *output shape) float64: the read-outs, decoded.
+        classes: of every output, (N,) int64: the class numbers that it stands for; None where it has none.
+        judges: how each output is judged, with the labels where there are any.
         execution: as the device gave it, with the traces that were asked for.
         seconds: wall time of the device.
     """
 
     device: str
-    outputs: Array
-    answers: Array
+    values: tuple[Array, ...]
+    classes: tuple[Array | None, ...]
+    judges: tuple[Judge, ...]
     execution: Execution
     seconds: float
 
+    @property
+    def outputs(self) -> Array:
+        """The values of the first output."""
+        return self.values[0]
+
+    @property
+    def answers(self) -> Array | None:
+        """The class numbers that the first output stands for; None where it has no classes."""
+        return self.classes[0]
+
+    @property
+    def by_output(self) -> dict[str, Array]:
+        """The values of every output by its name."""
+        return {judge.name: values for judge, values in zip(self.judges, self.values, strict=True)}
+
     def tables(self) -> tuple[TextTable, ...]:
-        """The answers to the first samples, and what was counted."""
-        flat = self.outputs.reshape(len(self.outputs), -1)
-        rows = tuple(
-            (str(number), str(int(self.answers[number])), f"{values.max():.4g}")
-            for number, values in enumerate(flat[:10])
-        )
-        title = f"{len(flat):,} samples on {self.device} in {self.seconds:.3g} s"
-        outputs = TextTable(title, ("#sample", "#answer", "#largest output"), rows)
-        counters = self.execution.counters
+        """Of every output the first samples; and what was counted."""
+        count, counters = len(self.outputs), self.execution.counters
+        about = f"{count:,} samples on {self.device} in {self.seconds:.3g} s"
+        outputs = self.output_tables()
+        first = replace(outputs[0], title=f"{about}: {outputs[0].title}" if outputs[0].title else about)
         if counters is None:
-            return (outputs,)
+            return (first, *outputs[1:])
         names = ("spikes", "synops", "neuron_updates", "packets", "hops", "host_ops", "overflows")
-        counts = tuple((name.replace("_", " "), f"{getattr(counters, name) / len(flat):,.1f}") for name in names)
-        return outputs, TextTable("per inference", ("event", "#count"), counts)
+        counts = tuple((name.replace("_", " "), f"{getattr(counters, name) / count:,.1f}") for name in names)
+        return first, *outputs[1:], TextTable("per inference", ("event", "#count"), counts)
+
+    def output_tables(self) -> tuple[TextTable, ...]:
+        """The first samples of every output, under its name if there are several."""
+        found = []
+        for judge, values, answer in zip(self.judges, self.values, self.classes, strict=True):
+            columns = _columns(judge, values.reshape(len(values), -1), answer)
+            rows = zip(*columns.values(), strict=True)
+            title = f"'{judge.name}'" if len(self.judges) > 1 else ""
+            numbered = tuple((str(number), *row) for number, row in enumerate(rows))
+            found.append(TextTable(title, ("#sample", *(f"#{name}" for name in columns)), numbered))
+        return tuple(found)
+
+    def verdicts(self) -> tuple[str, ...]:
+        """For every output that has labels, how right it is."""
+        found = []
+        for judge, values, answer in zip(self.judges, self.values, self.classes, strict=True):
+            of = f"'{judge.name}': " if len(self.judges) > 1 else ""
+            if judge.labels is None:
+                continue
+            if answer is not None:
+                right, count = int((answer == judge.labels).sum()), len(answer)
+                found.append(f"{of}{right:,} of {count:,} right ({100 * right / count:.2f} %)")
+            else:
+                error = values.reshape(judge.labels.shape) - judge.labels
+                found.append(f"{of}rms error {np.sqrt(np.square(error).mean()):.4g} against the labels")
+        return tuple(found)
 
     def to_dict(self) -> dict[str, object]:
         """The form of ``run --json``; ``outputs`` is the path, which the caller knows.
@@ -65,7 +111,37 @@ class RunResult(Shown):
         }
 
 
-def run(artifact: Artifact, x: Array, device: Device, *, trace: frozenset[str] = frozenset()) -> RunResult:
+def _columns(judge: Judge, values: Array, answer: Array | None) -> dict[str, list[str]]:
+    """What a table says about the first samples of one output, (N, values)."""
+    first = values[:SHOWN]
+    labels = None if judge.labels is None else judge.labels[:SHOWN]
+    columns: dict[str, list[str]] = {}
+    if answer is not None:
+        columns["answer"] = [str(int(number)) for number in answer[:SHOWN]]
+        columns["largest output"] = [f"{row.max():.4g}" for row in first]
+        if labels is not None:
+            columns["label"] = [str(int(number)) for number in labels]
+        return columns
+    if values.shape[1] == 1:
+        columns["output"] = [f"{row[0]:.4g}" for row in first]
+        if labels is not None:
+            columns["label"] = [f"{row[0]:.4g}" for row in labels]
+        return columns
+    columns["mean output"] = [f"{row.mean():.4g}" for row in first]
+    columns["largest output"] = [f"{row.max():.4g}" for row in first]
+    if labels is not None:
+        columns["rms error"] = [f"{np.sqrt(np.square(a - b).mean()):.4g}" for a, b in zip(first, labels, strict=True)]
+    return columns
+
+
+def run(
+    artifact: Artifact,
+    x: Array,
+    device: Device,
+    *,
+    trace: frozenset[str] = frozenset(),
+    labels: Data | None = None,
+) -> RunResult:
     """Run samples (N, *input shape of the ONNX file), preprocessed, on a device.
 
     Args:
@@ -73,18 +149,21 @@ def run(artifact: Artifact, x: Array, device: Device, *, trace: frozenset[str] =
         x: float samples.
         device: where.
         trace: of ``messages``, ``potentials``.
+        labels: data with the labels that the result is held against.
 
     Raises:
-        NmcError: ``device-missing`` (exit 6), or the device failed.
+        NmcError: ``device-missing`` (exit 6), or the device failed; ``data-labels`` (exit 2).
     """
     require(device)
     network = artifact.network
+    found = judges(network, labels)
     inputs = encode(network, x)
     begin = time.perf_counter()
     execution = device.execute(artifact, inputs, trace=trace)
     seconds = time.perf_counter() - begin
-    outputs = decode(network, execution.readout)
-    return RunResult(device.name, outputs, answers(network, outputs), execution, seconds)
+    values = tuple(decode(network, readout, number) for number, readout in enumerate(execution.readouts))
+    classes = tuple(answers(network, v, j.output) if j.by_class else None for j, v in zip(found, values, strict=True))
+    return RunResult(device.name, values, classes, found, execution, seconds)
 
 
 def require(device: Device) -> None:

@@ -68,6 +68,19 @@ def test_random_networks_survive(kind: str, seed: int) -> None:
     assert_same(through_bytes(network), network)
 
 
+@pytest.mark.parametrize("make", [graph_of_everything, tiny_network])
+def test_documents_that_name_one_output_are_still_read(make: Any) -> None:
+    document, tensors = to_document(make())
+    assert "output" not in document and len(document["outputs"]) == 1
+    document["output"] = document.pop("outputs")[0]
+    if isinstance(document["output"], dict):
+        del document["output"]["name"]
+    document.pop("output_names", None)
+    assert_same(from_document(document, tensors), make())
+    with pytest.raises(NmcError, match="has no field 'output'"):
+        from_document(to_document(make())[0] | {"output": document["output"]}, tensors)
+
+
 def test_every_neuron_field_survives() -> None:
     network = tiny_network()
     odd = LIF(np.array(7), np.array(-3), np.array(2), np.array(5), du=100, dv=17, reset=Reset.ZERO)

@@ -240,6 +240,36 @@ def test_unaligned_windows_are_accepted_before_align() -> None:
     verify_program(replace(network, populations=tuple(replace(p, start=0) for p in network.populations)))
 
 
+@pytest.mark.parametrize(
+    "outputs,words",
+    [
+        ((), "a graph has at least one output"),
+        (("soft", "gone"), "the output 'gone' is no layer"),
+    ],
+)
+def test_graph_outputs(outputs: tuple[str, ...], words: str) -> None:
+    assert words in findings(replace(graph_of_everything(), outputs=outputs))
+
+
+def test_graph_output_names() -> None:
+    graph = replace(graph_of_everything(), outputs=("soft", "soft"))
+    verify_program(graph)
+    verify_program(replace(graph, output_names=("a", "b")))
+    for names in (("a", "a"), ("a",)):
+        assert "2 outputs are called 'a'" in findings(replace(graph, output_names=names))
+
+
+def test_network_outputs() -> None:
+    network = tiny_network()
+    first = replace(network.output, name="first")
+    verify_program(replace(network, outputs=(first, replace(first, name="second"))))
+    assert "a network has at least one" in findings(replace(network, outputs=()))
+    for names in (("a", "a"), ("a", "")):
+        twice = tuple(replace(first, name=name) for name in names)
+        assert "several need names of their own" in findings(replace(network, outputs=twice))
+    assert "'gone' is no population" in findings(replace(network, outputs=(first, replace(first, population="gone"))))
+
+
 def test_all_findings_come_at_once() -> None:
     network = replace(with_lif(du=-1), timesteps=0, outputs=(replace(tiny_network().output, shape=(9,)),))
     with pytest.raises(NmcError) as caught:

@@ -80,6 +80,30 @@ def test_round_trip(saved: Path) -> None:
     assert read.manifest["seed"] == 0 and read.manifest["format"] == 2
 
 
+def test_artifacts_of_format_1_are_still_read(saved: Path, tmp_path: Path) -> None:
+    def former(members: dict[str, bytes]) -> None:
+        for name in ("graph.json", "spiking.json", "network.json"):
+            document = json.loads(members[name])
+            document.pop("output_names", None)
+            (document["output"],) = document.pop("outputs")
+            if name != "graph.json":
+                del document["output"]["name"]
+            members[name] = json.dumps(document).encode()
+        manifest = json.loads(members["manifest.json"])
+        members["manifest.json"] = json.dumps(manifest | {"format": 1}).encode()
+        resign(members)
+
+    rezip(saved, tmp_path / "former.nmc", former)
+    read, made = Artifact.load(tmp_path / "former.nmc"), Artifact.load(saved)
+    assert read.manifest["format"] == 1 and made.manifest["format"] == 2
+    assert read.graph.outputs == made.graph.outputs
+    for ours, theirs in ((read.network, made.network), (read.spiking, made.spiking)):
+        assert (ours.output.population, ours.output.head, ours.output.shape) == ("out", "", theirs.output.shape)
+        assert np.array_equal(ours.output.scale, theirs.output.scale)
+    read.save(tmp_path / "again.nmc")
+    assert Artifact.load(tmp_path / "again.nmc").manifest["format"] == 2
+
+
 def test_bytes_depend_on_content_only(saved: Path, tmp_path: Path) -> None:
     second = tmp_path / "elsewhere.bin"
     Artifact.load(saved).save(second)

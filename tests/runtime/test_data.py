@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.runtime.data import load_data
+from nmc.runtime.data import from_arrays, load_data
 from nmc.runtime.preprocessing import Preprocessing
 
 PLAIN = Preprocessing()
@@ -111,9 +112,9 @@ def test_shape_says_expected_and_found(tmp_path: Path, samples: Any) -> None:
         ({"x": np.full((2, *SHAPE), "a")}, "data-corrupt", "not numbers"),
         ({"x": np.zeros((2, *SHAPE), complex)}, "data-corrupt", "complex"),
         ({"x": np.zeros((2, *SHAPE)), "y": np.zeros(3)}, "data-labels", "2 samples, y has 3"),
-        ({"x": np.zeros((2, *SHAPE)), "y": np.zeros((2, 10))}, "data-labels", "(2, 10)"),
-        ({"x": np.zeros((2, *SHAPE)), "y": np.array([0.5, 1])}, "data-labels", "not whole"),
-        ({"x": np.zeros((2, *SHAPE)), "y": np.array([np.nan, 1])}, "data-labels", "not whole"),
+        ({"x": np.zeros((2, *SHAPE)), "y_aux": np.zeros((3, 4))}, "data-labels", "2 samples, y_aux has 3"),
+        ({"x": np.zeros((2, *SHAPE)), "y": np.zeros(())}, "data-labels", "y has one number"),
+        ({"x": np.zeros((2, *SHAPE)), "y": np.array([np.nan, 1])}, "data-labels", "not finite"),
         ({"x": np.array([[[[np.nan] * 3] * 4]])}, "data-not-finite", "12 values"),
         ({"x": np.full((1, *SHAPE), 1e300)}, "data-not-finite", "12 values"),
     ],
@@ -122,6 +123,19 @@ def test_bad_contents(tmp_path: Path, arrays: Any, want: str, words: str) -> Non
     np.savez(tmp_path / "d.npz", **arrays)
     error = refused(tmp_path / "d.npz")
     assert slug(error) == want and words in str(error)
+
+
+def test_labels_that_are_values_and_labels_by_output(tmp_path: Path, samples: Any) -> None:
+    boxes = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=samples, y=np.arange(10) + 0.5, y_boxes=boxes, y_kind=np.arange(10))
+    data = load_data(f"{tmp_path}/d.npz:6", SHAPE, PLAIN)
+    assert data.y is not None and data.y.dtype == np.float64 and data.y.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    assert np.array_equal(data.named["boxes"], boxes[:6]) and data.named["kind"].dtype == np.int64
+    first = data.head(2)
+    assert (len(first), len(first.named["kind"]), first.labelled) == (2, 2, True)
+    assert not replace(data, y=None, named={}).labelled
+    made = from_arrays(samples, {"boxes": boxes}, SHAPE, PLAIN)
+    assert made.y is None and made.labelled and np.array_equal(made.named["boxes"], boxes)
 
 
 def test_labels_must_be_there_when_needed(tmp_path: Path, samples: Any) -> None:

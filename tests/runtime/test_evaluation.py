@@ -12,9 +12,11 @@ import pytest
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.reference import encode, run
 from nmc.runtime import evaluation as module
+from nmc.runtime.accuracy import OutputResult, StageResult
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters
-from nmc.runtime.evaluation import STAGES, Evaluation, StageResult, check_gate, evaluate
+from nmc.runtime.evaluation import STAGES, Evaluation, evaluate
+from nmc.runtime.gate import check_gate
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.session import add_counters
 from tests.runtime.artifacts import residual_artifact, samples
@@ -72,10 +74,14 @@ def test_without_labels_top1_is_null() -> None:
 
 def test_json_contract() -> None:
     document = evaluate(residual_artifact(), labelled()).to_dict()
-    keys = "samples stages curve spikes_per_inference synops_per_inference seconds samples_per_second"
+    keys = "samples stages curve outputs spikes_per_inference synops_per_inference seconds samples_per_second"
     assert list(document) == keys.split()
     assert list(document["stages"][0]) == ["stage", "top1", "agreement", "nrmse"]  # type: ignore[index]
-    assert list(document["curve"][0]) == ["timesteps", "top1"]  # type: ignore[index]
+    assert list(document["curve"][0]) == ["timesteps", "top1", "nrmse"]  # type: ignore[index]
+    (output,) = document["outputs"]  # type: ignore[misc]
+    assert list(output) == ["output", "classes", "against", "stages", "curve"]
+    assert (output["output"], output["classes"], output["against"]) == ("logits", True, "onnx")
+    assert output["stages"] == document["stages"] and output["curve"] == document["curve"]
     assert document["samples_per_second"] == pytest.approx(50 / document["seconds"])  # type: ignore[operator]
 
 
@@ -125,7 +131,12 @@ def test_unknown_stages_and_labels_are_refused() -> None:
 
 def made(onnx: float | None, mapped: float | None, agreement: float = 1.0) -> Evaluation:
     rows = (StageResult("onnx", onnx, 1.0, 0.0), StageResult("mapped", mapped, agreement, 0.1))
-    return Evaluation(1000, rows, (), None, 1.0)
+    return Evaluation(1000, (OutputResult("y", True, "onnx", rows),), None, 1.0)
+
+
+def valued(onnx: float, mapped: float, against: str) -> Evaluation:
+    rows = (StageResult("onnx", None, None, onnx), StageResult("mapped", None, None, mapped))
+    return Evaluation(1000, (OutputResult("y", False, against, rows),), None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +147,13 @@ def made(onnx: float | None, mapped: float | None, agreement: float = 1.0) -> Ev
         (made(0.991, 0.995), 0.0, True),
         (made(None, None, 0.99), 1.0, True),
         (made(None, None, 0.98), 1.0, False),
+        (valued(0.2, 0.204, "labels"), 2.0, True),
+        (valued(0.2, 0.2042, "labels"), 2.0, False),
+        (valued(0.2, 0.1, "labels"), 0.0, True),
+        (valued(0.0, 0.1, "labels"), 99.0, False),
+        (valued(0.0, 0.0, "labels"), 0.0, True),
+        (valued(0.0, 0.02, "onnx"), 2.0, True),
+        (valued(0.0, 0.03, "onnx"), 2.0, False),
     ],
 )
 def test_gate(result: Evaluation, points: float, passes: bool) -> None:
@@ -146,7 +164,13 @@ def test_gate(result: Evaluation, points: float, passes: bool) -> None:
 
 
 def test_gate_needs_its_stages() -> None:
-    assert check_gate(replace(made(1.0, 1.0), stages=()), 5.0)
+    assert check_gate(Evaluation(1, (OutputResult("y", True, "onnx", ()),), None, 1.0), 5.0)
+
+
+def test_gate_holds_every_output() -> None:
+    good, bad = made(0.9, 0.9).outputs[0], replace(valued(0.1, 0.2, "labels").outputs[0], name="score")
+    (finding,) = check_gate(Evaluation(1000, (good, bad), None, 1.0), 5.0)
+    assert "of 'score'" in finding.message and "100.00 per cent" in finding.message
 
 
 def test_counters_add_up() -> None:

@@ -25,9 +25,8 @@ def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int =
     Raises:
         NmcError: the data cannot be used (exit 2).
     """
-    from dataclasses import replace
-
     from nmc.runtime.data import Preprocessing, load_data
+    from nmc.runtime.labels import unused_labels
     from nmc.runtime.session import calibrated_range
 
     if limit is not None and limit < 1:
@@ -35,10 +34,8 @@ def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int =
     preprocessing = Preprocessing.from_dict(artifact.manifest["preprocessing"])
     in_range = calibrated_range(artifact.network)
     data = load_data(spec, artifact.network.input.shape, preprocessing, seed=seed, value_range=in_range)
-    session.report(data.warnings)
-    if limit is None or limit >= len(data):
-        return data
-    return replace(data, x=data.x[:limit], y=None if data.y is None else data.y[:limit])
+    session.report((*data.warnings, *unused_labels(artifact.network, data)))
+    return data if limit is None or limit >= len(data) else data.head(limit)
 
 
 def trace_kinds(sink: DiagnosticSink, text: str | None) -> frozenset[str]:

@@ -23,7 +23,9 @@ def command(
     artifact: Annotated[Path, typer.Argument(help="What `nmc compile` wrote.", show_default=False)],
     data: Annotated[str, typer.Option("--data", "-d", help=".npz with x and y, image folder, ...; D:N = first N.")],
     samples: Annotated[int | None, typer.Option("--samples", help="Take the first N.")] = None,
-    gate: Annotated[float | None, typer.Option(help="Fail (exit 5) if more points are lost against ONNX.")] = None,
+    gate: Annotated[
+        float | None, typer.Option(help="Fail (exit 5) if more is lost: points of top-1, % of error.")
+    ] = None,
     on: Annotated[str | None, typer.Option("--on", help="Judge a device too, e.g. lava (see `nmc doctor`).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of random data.")] = 0,
     quiet: QuietOption = False,
@@ -35,11 +37,12 @@ def command(
     sink = DiagnosticSink()
     readable(sink, artifact, "artifact")
     if gate is not None and not gate >= 0:
-        sink.error("bad-option", f"--gate takes a number of points of at least 0; got {gate}")
+        sink.error("bad-option", f"--gate takes a number of at least 0; got {gate}")
     sink.raise_errors(ExitCode.USAGE)
 
     from nmc.runtime.artifact import Artifact
-    from nmc.runtime.evaluation import check_gate, evaluate
+    from nmc.runtime.evaluation import evaluate
+    from nmc.runtime.gate import check_gate
 
     loaded = Artifact.load(artifact)
     from nmc.compiler.plugins import find_device

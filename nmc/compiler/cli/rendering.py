@@ -74,9 +74,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
     made = Table(
         box=box.SIMPLE_HEAD,
-        title=title or None,
+        # A plain string would be read as markup, and titles name what models name.
+        title=Text(printable(title), style="bold") if title else None,
         title_justify="left",
-        title_style="bold",
         pad_edge=False,
         show_edge=False,
     )

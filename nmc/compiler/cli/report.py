@@ -42,5 +42,9 @@ def command(
         with ProgressBar(session) as progress:
             evaluation = evaluate(loaded, load_samples(session, loaded, data, limit=samples), progress=progress)
     save_text(out, render_report(loaded, evaluation))
-    session.result({"report": out, **({"accuracy": evaluation.to_dict()["stages"]} if evaluation else {})})
+    accuracy = {}
+    if evaluation is not None:
+        document = evaluation.to_dict()
+        accuracy = {"accuracy": document["stages"], "accuracy_outputs": document["outputs"]}
+    session.result({"report": out, **accuracy})
     session.write(f"wrote {printable(out)}\n")

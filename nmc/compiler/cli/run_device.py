@@ -10,7 +10,7 @@ import typer
 from nmc.compiler.cli.artifacts import load_samples, save_arrays, trace_kinds
 from nmc.compiler.cli.paths import readable, writable
 from nmc.compiler.cli.progress import ProgressBar
-from nmc.compiler.cli.rendering import count, printable, seconds, table
+from nmc.compiler.cli.rendering import printable, seconds, table
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 TRACE_VALUES = 1 << 28
 """Values of a trace (2 GiB) that one run may keep."""
-
-SHOWN = 10
-"""Samples that the table on the screen shows."""
 
 
 def command(
@@ -60,15 +57,22 @@ def command(
     samples = load_samples(session, loaded, data, seed=seed)
     _check_trace(loaded, len(samples), kinds)
     with ProgressBar(session) as progress:
-        result = runtime.run(loaded, samples.x, _watched(device, progress), trace=kinds)
+        result = runtime.run(loaded, samples.x, _watched(device, progress), trace=kinds, labels=samples)
     if out is not None:
         trace_of = result.execution.trace
         traces = {f"spikes/{name}": value for name, value in trace_of.messages.items()}
         traces |= {f"potentials/{name}": value for name, value in trace_of.potentials.items()}
-        save_arrays(out, {"outputs": result.outputs, **traces})
+        save_arrays(out, {**_outputs(result), **traces})
     session.result({**result.to_dict(), "outputs": out})
     if not quiet:
-        _show(session, result, samples.y, out)
+        _show(session, result, out)
+
+
+def _outputs(result: RunResult) -> dict[str, Array]:
+    """``outputs``, or ``outputs/<name>`` for each of several."""
+    if len(result.values) == 1:
+        return {"outputs": result.outputs}
+    return {f"outputs/{name}": values for name, values in result.by_output.items()}
 
 
 def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> None:
@@ -93,22 +97,17 @@ def _watched(device: Device, progress: ProgressBar) -> Device:
     return WatchedSimulator() if isinstance(device, Simulator) else device
 
 
-def _show(session: Session, result: RunResult, labels: Array | None, out: Path | None) -> None:
-    flat = result.outputs.reshape(len(result.outputs), -1)
-    rows = []
-    for number, values in enumerate(flat[:SHOWN]):
-        label = "-" if labels is None else int(labels[number])
-        rows.append((number, int(result.answers[number]), f"{values.max():.4g}", label))
-    session.show(table(["#sample", "#answer", "#largest output", "#label"], rows))
-    if len(flat) > SHOWN:
-        session.write(f"... and {len(flat) - SHOWN:,} more samples\n")
-    if labels is not None:
-        right = int((result.answers == labels).sum())
-        session.write(f"{right:,} of {len(flat):,} right ({100 * right / len(flat):.2f} %)\n")
-    counters = result.execution.counters
-    if counters is not None:
-        names = ("spikes", "synops", "neuron_updates", "packets", "hops", "host_ops", "overflows")
-        counts = [(name.replace("_", " "), count(getattr(counters, name) / len(flat))) for name in names]
-        session.show(table(["per inference", "#count"], counts))
-    session.write(f"{len(flat):,} samples on {result.device} in {seconds(result.seconds)}")
+def _show(session: Session, result: RunResult, out: Path | None) -> None:
+    from nmc.runtime.session import SHOWN
+
+    samples = len(result.outputs)
+    outputs = result.output_tables()
+    session.show(*(table(part.columns, part.rows, title=part.title) for part in outputs))
+    if samples > SHOWN:
+        session.write(f"... and {samples - SHOWN:,} more samples\n")
+    for verdict in result.verdicts():
+        session.write(f"{printable(verdict)}\n")
+    counted = result.tables()[len(outputs) :]
+    session.show(*(table((part.title, "#count"), part.rows) for part in counted))
+    session.write(f"{samples:,} samples on {result.device} in {seconds(result.seconds)}")
     session.write(f", outputs in {printable(out)}\n" if out is not None else "; --out FILE keeps the outputs\n")

@@ -43,7 +43,7 @@ def compile_summary(
         parts.append(f"pipeline: {printable(manifest['pipeline'])}")
     parts += [_stage_lines(compiled), ""]
     if compiled.accuracy is not None:
-        parts += ["on the calibration data:", *shown(compiled.accuracy)[:1], ""]
+        parts += ["on the calibration data:", *shown(compiled.accuracy)[: len(compiled.accuracy.outputs)], ""]
     parts += [_layer_table(report), "", *_fill_lines(report), *_cost_lines(report)]
     if advise:
         parts += ["", *_next_lines(path, manifest)]

@@ -59,22 +59,32 @@ class Canonicalise:
                 before left something behind.
         """
         graph = _with_linear_before_relu(as_graph(program))
-        for name in graph.outputs:
-            last = graph.by_name[name]
-            tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
-            if isinstance(tail.op, Input | Transpose | Reshape):
-                raise NmcError.single(
-                    "graph-empty",
-                    "the network has no layer with weights to put on a chip",
-                    ExitCode.MODEL,
-                    help="compile a network with at least one Conv, Gemm or MatMul",
-                )
+        _require_layers(graph)
         # What came from another pass that reported an error need not be canonical.
         if not context.diagnostics.errors:
             problems = [Diagnostic("graph-not-canonical", text, origin=layer.origin) for layer, text in faults(graph)]
             if problems:
                 raise NmcError(problems, ExitCode.INTERNAL)
         return graph
+
+
+def _require_layers(graph: LayerGraph) -> None:
+    """Refuse outputs that are the input itself.
+
+    Raises:
+        NmcError: exit MODEL.
+    """
+    for number, name in enumerate(graph.outputs):
+        last = graph.by_name[name]
+        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
+        if isinstance(tail.op, Input | Transpose | Reshape):
+            several = f"between the input and the output '{(graph.output_names or graph.outputs)[number]}' "
+            raise NmcError.single(
+                "graph-empty",
+                f"the network has no layer with weights {several if len(graph.outputs) > 1 else ''}to put on a chip",
+                ExitCode.MODEL,
+                help="compile a network with at least one Conv, Gemm or MatMul",
+            )
 
 
 def _with_linear_before_relu(graph: LayerGraph) -> LayerGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nmc.runtime.accuracy import OutputResult
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.evaluation import Evaluation
 from nmc.runtime.report.core_map import core_map_svg
@@ -129,10 +130,8 @@ def _warnings(manifest: Tree, report: Tree) -> str:
 def _facts(report: Tree, evaluation: Evaluation | None) -> str:
     energy, latency = _tree(report, "energy_nj_per_inference"), _tree(report, "latency")
     facts = []
-    mapped = evaluation.stage("mapped") if evaluation else None
-    if evaluation is not None and mapped is not None:
-        word, share = ("top-1", mapped.top1) if mapped.top1 is not None else ("agrees with ONNX", mapped.agreement)
-        facts.append((percent(share), f"{word}, {evaluation.samples:,} samples"))
+    if evaluation is not None:
+        facts += [fact for output in evaluation.outputs for fact in _verdict(output, evaluation)]
     facts += [(_count(report.get("cores_used")), "cores"), (short(report.get("neurons")), "neurons on cores")]
     facts.append((short(report.get("synapses")), "synapses"))
     low, high = number_of(energy.get("low")), number_of(energy.get("high"))
@@ -145,6 +144,19 @@ def _facts(report: Tree, evaluation: Evaluation | None) -> str:
     return f'<div class="facts">{cells}</div>'
 
 
+def _verdict(output: OutputResult, evaluation: Evaluation) -> list[tuple[str, str]]:
+    """How good one output of the mapped program is."""
+    mapped = output.stage("mapped")
+    if mapped is None:
+        return []
+    about = f"{evaluation.of(output)}, {evaluation.samples:,} samples"
+    if mapped.top1 is not None:
+        return [(percent(mapped.top1), f"top-1{about}")]
+    if mapped.agreement is not None:
+        return [(percent(mapped.agreement), f"agrees with ONNX{about}")]
+    return [(f"{mapped.nrmse:.3g}", f"normalised error{about}, {output.held}")]
+
+
 def _time_text(microseconds: object) -> str:
     number = number_of(microseconds)
     if number is None:
@@ -153,23 +165,32 @@ def _time_text(microseconds: object) -> str:
 
 
 def _accuracy(evaluation: Evaluation | None) -> str:
-    if evaluation is None or not evaluation.stages:
+    if evaluation is None or not evaluation.outputs[0].stages:
         return ""
-    labelled = all(stage.top1 is not None for stage in evaluation.stages)
-    first = evaluation.stages[0]
-    rows = []
-    for stage in evaluation.stages:
-        share = stage.top1 if labelled else stage.agreement
-        loss = "" if share is None or first.top1 is None or stage is first else f" ({100 * (share - first.top1):+.2f})"
-        rows.append((stage.stage, share, f"{percent(share)}{loss}"))
-    what = "Top-1 accuracy" if labelled else "Agreement with ONNX Runtime"
-    parts = [f"<h2>{what} by stage</h2>", f'<p class="soft">{evaluation.samples:,} samples</p>']
-    parts.append(bars(rows, f"{what} by stage", top=1.0))
-    table = [(text_of(s.stage), percent(s.top1), percent(s.agreement), f"{s.nrmse:.4g}") for s in evaluation.stages]
-    parts.append(_table(["stage", "#top-1", "#agrees with ONNX", "#nrmse of outputs"], table))
-    picture = evaluation.curve_svg()
+    return "".join(_output(output, evaluation) for output in evaluation.outputs)
+
+
+def _output(output: OutputResult, evaluation: Evaluation) -> str:
+    """Accuracy of one output by stage and over timesteps."""
+    first, of, rows = output.stages[0], evaluation.of(output), []
+    for stage in output.stages:
+        level = output.level(stage)
+        if output.by_class:
+            share = (
+                "" if level is None or first.top1 is None or stage is first else f" ({100 * (level - first.top1):+.2f})"
+            )
+            rows.append((stage.stage, level, f"{percent(level)}{share}"))
+        else:
+            rows.append((stage.stage, level, f"{stage.nrmse:.4g}"))
+    title = f"{output.what}{of}"
+    parts = [f"<h2>{text_of(title)} by stage</h2>", f'<p class="soft">{evaluation.samples:,} samples</p>']
+    parts.append(bars(rows, f"{title} by stage", top=1.0 if output.by_class else None))
+    if output.by_class:
+        table = [(text_of(s.stage), percent(s.top1), percent(s.agreement), f"{s.nrmse:.4g}") for s in output.stages]
+        parts.append(_table(["stage", "#top-1", "#agrees with ONNX", "#nrmse of outputs"], table))
+    picture = output.curve_svg(of)
     if picture:
-        parts.append(f"<h2>{what} over timesteps</h2>")
+        parts.append(f"<h2>{text_of(title)} over timesteps</h2>")
         parts.append('<p class="soft">The mapped program, read after fewer input steps.</p>')
         parts.append(picture)
     return "".join(parts)

@@ -135,25 +135,39 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], name: str) -> str:
     return document(left + width + 110, 36 + pitch * len(rows), "".join(body), name)
 
 
-def curve(points: Sequence[tuple[float, float]], name: str, axis: str, reference: tuple[str, float] | None) -> str:
-    """A line from (x, share) points, the share as per cent; ``reference`` is a level to reach."""
+def curve(
+    points: Sequence[tuple[float, float]],
+    name: str,
+    axis: str,
+    reference: tuple[str, float] | None,
+    *,
+    errors: bool = False,
+) -> str:
+    """A line from (x, y) points; ``reference`` is a level to reach.
+
+    Args:
+        points: y is a share, as per cent below 100 %; or an error, from 0 up.
+        name: of the picture.
+        axis: what x is.
+        reference: a name and a level.
+        errors: whether y is an error.
+    """
     left, right, top, bottom, width, height = 58.0, 120.0, 12.0, 40.0, 560.0, 250.0
     levels = [y for _, y in points] + ([reference[1]] if reference else [])
-    low = min(min(levels), 0.99)
-    low = math.floor(low * 10) / 10 if low < 0.9 else math.floor(low * 100) / 100
+    low, high = (0.0, max(levels) or 1.0) if errors else (_floor(min(levels)), 1.0)
     x_low, x_high = points[0][0], max(points[-1][0], points[0][0] + 1)
     inner = width - left - right
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / (x_high - x_low)
-        return left + inner * across, top + (height - top - bottom) * (1 - (y - low) / (1 - low))
+        return left + inner * across, top + (height - top - bottom) * (1 - (y - low) / (high - low))
 
     body = []
     for tick in range(6):
-        y = low + (1 - low) * tick / 5
+        y = low + (high - low) * tick / 5
         _, py = at(x_low, y)
         body.append(f'<line class="line" x1="{left}" x2="{width - right}" y1="{py:.1f}" y2="{py:.1f}"/>')
-        body.append(label(left - 8, py + 4, f"{100 * y:.4g} %", anchor="end", soft=True))
+        body.append(label(left - 8, py + 4, f"{y:.3g}" if errors else f"{100 * y:.4g} %", anchor="end", soft=True))
     if reference is not None:
         _, py = at(x_low, reference[1])
         dash = 'stroke-dasharray="5 4"'
@@ -163,9 +177,15 @@ def curve(points: Sequence[tuple[float, float]], name: str, axis: str, reference
     body.append(f'<polyline class="curve" points="{path}"/>')
     for x, y in points:
         px, py = at(x, y)
-        title = text_of(f"{axis} {x:g}: {percent(y)}")
+        title = text_of(f"{axis} {x:g}: {f'{y:.4g}' if errors else percent(y)}")
         body.append(f'<circle class="accent" cx="{px:.1f}" cy="{py:.1f}" r="2.6"><title>{title}</title></circle>')
     for x in sorted({x_low, points[-1][0], *(points[len(points) * k // 4][0] for k in range(1, 4))}):
         body.append(label(at(x, low)[0], height - bottom + 18, f"{x:g}", anchor="middle", soft=True))
     body.append(label(left + inner / 2, height - 6, axis, anchor="middle", soft=True))
     return document(width, height, "".join(body), name)
+
+
+def _floor(share: float) -> float:
+    """Where an axis of shares begins: a round number below the least."""
+    low = min(share, 0.99)
+    return math.floor(low * 10) / 10 if low < 0.9 else math.floor(low * 100) / 100

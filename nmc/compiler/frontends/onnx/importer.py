@@ -272,23 +272,22 @@ class GraphBuilder:
                 )
 
     def _finish(self) -> LayerGraph | None:
-        output = self.model.graph.output[0].name
-        end = self.values.get(output)
-        graph = LayerGraph(
-            escaped(self.model.graph.name) or "model", tuple(self.layers), (end or self.layers[-1].name,)
-        )
+        outputs = [value.name for value in self.model.graph.output]
+        ends = tuple(self.values.get(name, self.layers[-1].name) for name in outputs)
+        name = escaped(self.model.graph.name) or "model"
+        graph = LayerGraph(name, tuple(self.layers), ends, tuple(map(escaped, outputs)))
         graph = with_hidden_sigmoids(graph, self.lost)
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
-        if end is None:
-            self.sink.error(
-                "model-ends",
-                f"the output '{escaped(output)}' does not depend on the input",
-                help="compile a network whose output is computed from its input",
-            )
-            return None
-        return graph
+        for output in outputs:
+            if output not in self.values:
+                self.sink.error(
+                    "model-ends",
+                    f"the output '{escaped(output)}' does not depend on the input",
+                    help="compile a network whose outputs are computed from its input",
+                )
+        return None if self.sink.errors else graph
 
 
 _HIDDEN_HEADS: Mapping[type, str] = {
@@ -325,14 +324,14 @@ def with_hidden_sigmoids(graph: LayerGraph, lost: set[str]) -> LayerGraph:
 
 
 def _is_read(layer: Layer, graph: LayerGraph, lost: set[str]) -> bool:
-    """Whether anything is computed from a layer, but for what leaves it as it is, up to the output."""
-    end = layer
-    while end.name not in graph.outputs and len(graph.users[end.name]) == 1:
-        reader = graph.by_name[graph.users[end.name][0]]
+    """Whether anything is computed from a layer, but for what leaves it as it is, on its way to the outputs."""
+    waiting = list(graph.users[layer.name])
+    while waiting:
+        reader = graph.by_name[waiting.pop()]
         if not isinstance(reader.op, Identity | Quantize | Dequantize) or reader.name in lost:
-            break
-        end = reader
-    return bool(graph.users[end.name])
+            return True
+        waiting.extend(graph.users[reader.name])
+    return False
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

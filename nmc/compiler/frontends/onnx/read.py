@@ -148,8 +148,8 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         node = onnx.NodeProto()
         node.CopyFrom(proto)
         nodes.extend(_patched(node, builder.patches.get(index, Patch()), stored, names))
-    output = model.graph.output[0]
-    needed = {output.name}
+    outputs = [value.name for value in model.graph.output]
+    needed = set(outputs)
     kept: list[onnx.NodeProto] = []
     for node in reversed(nodes):
         if needed.intersection(node.output):
@@ -160,17 +160,15 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         **{name: value.value for name, value in builder.known.items() if name in needed},
         **{name: value for name, value in stored.items() if name in needed},
     }
-    end = graph.by_name[graph.output]
-    made = end
-    while isinstance(made.op, Identity):
-        made = graph.by_name[made.inputs[0]]
-    kind = onnx.TensorProto.INT64 if isinstance(made.op, ArgMax) else onnx.TensorProto.FLOAT
     runnable = helper.make_model(
         helper.make_graph(
             kept,
             graph.name,
             [model.graph.input[0]],
-            [helper.make_tensor_value_info(output.name, kind, [BATCH, *end.shape])],
+            [
+                helper.make_tensor_value_info(name, _kind(graph, end), [BATCH, *graph.by_name[end].shape])
+                for name, end in zip(outputs, graph.outputs, strict=True)
+            ],
             [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
         ),
         opset_imports=[o for o in model.opset_import if o.domain in ("", "ai.onnx")],
@@ -178,6 +176,14 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         producer_name="nmc",
     )
     return runnable
+
+
+def _kind(graph: LayerGraph, name: str) -> int:
+    """The ONNX type of an output."""
+    made = graph.by_name[name]
+    while isinstance(made.op, Identity):
+        made = graph.by_name[made.inputs[0]]
+    return int(onnx.TensorProto.INT64 if isinstance(made.op, ArgMax) else onnx.TensorProto.FLOAT)
 
 
 def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names: set[str]) -> list[onnx.NodeProto]:
@@ -221,12 +227,11 @@ def _fresh(wanted: str, names: set[str]) -> str:
 
 
 def _try(model: onnx.ModelProto, graph: LayerGraph, sink: DiagnosticSink) -> None:
-    """ONNX Runtime runs the model and agrees on the shape of its output."""
+    """ONNX Runtime runs the model and agrees on the shapes of its outputs."""
     shape = (BATCHES[0], *graph.input.shape)
-    expected = (BATCHES[0], *graph.by_name[graph.output].shape)
     try:
         session = silent_session(model)
-        made = session.run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})[0].shape
+        made = session.run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
     except Exception as error:  # ONNX Runtime raises classes of its own
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         sink.error(
@@ -235,5 +240,10 @@ def _try(model: onnx.ModelProto, graph: LayerGraph, sink: DiagnosticSink) -> Non
             help="export it with opset 17, and check that onnxruntime.InferenceSession loads it",
         )
         return
-    if tuple(made) != expected:
-        sink.error("model-not-runnable", f"ONNX Runtime makes an output {list(made)}, the layers make {list(expected)}")
+    for output, end, value in zip(model.graph.output, graph.outputs, made, strict=True):
+        expected = [BATCHES[0], *graph.by_name[end].shape]
+        if list(value.shape) != expected:
+            sink.error(
+                "model-not-runnable",
+                f"ONNX Runtime makes '{escaped(output.name)}' {list(value.shape)}, the layers make {expected}",
+            )

@@ -1,4 +1,4 @@
-"""The model as a graph: names are unique, inputs exist, no cycles, one input and one output."""
+"""The model as a graph: names are unique, inputs exist, no cycles, one input and at least one output."""
 
 from __future__ import annotations
 
@@ -41,15 +41,21 @@ def strip_initialisers(model: onnx.ModelProto) -> None:
 
 
 def check_ends(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
-    """One input and one output."""
-    for what, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
-        if len(values) != 1:
-            names = listed([value.name for value in values])
-            sink.error(
-                "model-ends",
-                f"the model has {len(values)} {what}" + (f" ({names})" if names else "") + ", it must have one",
-                help="cut the model to one input and one output, e.g. with onnx.utils.extract_model",
-            )
+    """One input, and at least one output, each with a name of its own."""
+    inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
+    if len(inputs) != 1:
+        sink.error(
+            "model-ends",
+            f"the model has {len(inputs)} inputs" + (f" ({listed(inputs)})" if inputs else "") + ", it must have one",
+            help="cut the model to one input, e.g. with onnx.utils.extract_model",
+        )
+    if not outputs:
+        sink.error("model-ends", "the model has no output", help="export it with its outputs")
+    # They are shown, and files are keyed by them, in this form.
+    shown = [escaped(name) for name in outputs]
+    twice = sorted({name for name in shown if shown.count(name) > 1})
+    if twice or "" in shown:
+        sink.error("model-ends", f"outputs share a name or have none: {listed(twice or shown)}", help="name them apart")
 
 
 def sort_nodes(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
