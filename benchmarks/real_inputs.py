@@ -142,18 +142,18 @@ def spoken_word(data: Path, samples: int) -> Inputs:
     """One spoken word, "marvin", shifted in time and with noise: the features of the keyword network.
 
     The features are those of its training: 49 frames of 30 ms every 20 ms, 40 mel bands from
-    20 to 4,000 Hz, the first 10 cepstral coefficients. The word is none of the ten that the
-    network knows: its answer is class 11, "unknown".
+    20 to 4,000 Hz, the first 10 cepstral coefficients of the sound at a peak of 1. The word is
+    none of the ten that the network knows: its answer is class 11, "unknown".
     """
     with wave.open(str(data / "real_onnx/data/marvin_617de221_0.wav")) as file:
-        pcm = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float64)
-    clip = np.zeros(16000)
-    clip[: min(len(pcm), 16000)] = (pcm / pcm.max())[:16000]
+        pcm = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").reshape(-1, file.getnchannels())
+    clip = pcm.mean(axis=1)[:16000]
+    clip = np.pad(clip / clip.max(), (0, 16000 - len(clip)))
     generator = np.random.default_rng([SEED, *b"word"])
     features = []
     for _ in range(64 + samples):
         moved = np.roll(clip, generator.integers(-1600, 1600))
-        heard = moved * generator.uniform(0.3, 1.0) + generator.uniform(0, 0.1) * generator.standard_normal(16000)
+        heard = moved + generator.uniform(0, 0.1) * generator.standard_normal(16000)
         features.append(cepstrum(np.clip(heard, -1, 1)))
     x = np.stack(features).astype(np.float32)[..., None]
     return Inputs("one spoken word", x[:64], x[64:], np.full(samples, 11))

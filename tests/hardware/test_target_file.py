@@ -110,7 +110,7 @@ def test_loihi2_differs_where_it_says():
     assert (second.weights.exponent_min, second.weights.exponent_max) == (None, None)
     assert second.neurons.resets == (Reset.SUBTRACT, Reset.ZERO)
     assert second.neurons.models == ("lif", "graded-relu") and second.neurons.microcode == ("subtract",)
-    assert (second.messages.graded_bits, second.messages.input_bits) == (24, 8)
+    assert (second.messages.graded_bits, second.messages.input_bits) == (24, 16)
     assert second.grid.chips_max > first.grid.chips_max
     for ours, theirs in zip(second.energy, first.energy, strict=True):
         assert ours.source.startswith("published for Loihi 1; no per-operation table of Loihi 2 is published")

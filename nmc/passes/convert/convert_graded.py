@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
@@ -15,7 +16,8 @@ from nmc.ir.neurons import Graded, GradedReLU, Neuron, Reset
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.convert.encode_input import encode_input
-from nmc.passes.convert.units import read_units
+from nmc.passes.convert.units import Units, read_units
+from nmc.passes.quantize.fit_graded import SUM_LIMIT, effective_fan_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class ConvertGraded:
                 help="use --coding rate, or a target with graded messages (`nmc targets`)",
             )
         units = read_units(program)
-        encoded = encode_input(units, context.calibration.inputs, target, Reset.SUBTRACT)
+        bits = _input_bits(units, target)
+        encoded = encode_input(units, context.calibration.inputs, target, Reset.SUBTRACT, bits)
         scales: dict[str, Array] = {encoded.population.name: np.array(encoded.scale)}
         populations, projections = [encoded.population], []
         for unit in units.units:
@@ -64,3 +67,13 @@ class ConvertGraded:
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
         outputs = units.output_specs(1.0)
         return Network(program.name, tuple(populations), tuple(projections), encoded.spec, outputs, 1, scales)
+
+
+def _input_bits(units: Units, target: Target) -> int:
+    """Bits of an input message: as many as the target has, as long as no sum of a reader may reach 2^31."""
+    top = min(target.weights.high, -target.weights.low)
+    readers = (term.connectivity for unit in units.units for term in unit.terms if term.source == units.input.name)
+    fan_in = max((effective_fan_in(reader) for reader in readers), default=1.0)
+    # Half of the sum is left to the bias.
+    room = int(np.log2(SUM_LIMIT / (2 * max(top, 1) * fan_in)))
+    return max(min(target.messages.input_bits, room), 1)

@@ -58,10 +58,14 @@ def _split_by_synapse(connectivity: Connectivity, in_shape: Shape) -> Sparse:
     )
 
 
-def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> EncodedInput:
+PIXEL_BITS = 8
+"""Of an input message, where its resolution is not what counts."""
+
+
+def encode_input(units: Units, inputs: Array, target: Target, reset: Reset, bits: int = PIXEL_BITS) -> EncodedInput:
     """Choose the integer code of the input from the range of the calibration inputs.
 
-    Targets with graded messages get one message of ``input_bits`` per value and step
+    Targets with graded messages get one message of at most ``input_bits`` per value and step
     (unsigned where no input is negative). Others get a population of spiking neurons
     driven by their bias; inputs with negative values then take two neurons each.
 
@@ -70,6 +74,7 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> E
         inputs: (N, ...) float32 calibration inputs.
         target: decides the code.
         reset: of a spiking input population.
+        bits: of a message, if the target's messages have as many.
 
     Raises:
         NmcError: (exit 2) the target takes neither messages nor a bias.
@@ -78,7 +83,7 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset) -> E
     largest = max(abs(low), abs(high)) or 1.0
     signed, layer = low < 0, units.input
     shape = layer.shape
-    bits = target.messages.input_bits
+    bits = min(bits, target.messages.input_bits)
     if bits:
         top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
         spec = InputSpec(

@@ -1,0 +1,152 @@
+"""Scales, shifts and stored weights of one graded population."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import Array, Connectivity, Skip
+from nmc.ir.network import Population, Projection
+from nmc.ir.neurons import Graded
+from nmc.ir.reference import per_channel
+from nmc.kernels.propagate import row_sums
+from nmc.passes.convert.convert_rate import scale_sources
+from nmc.passes.quantize.fixed_point import WeightGrid, by_output, largest_by_channel
+from nmc.passes.quantize.round_weights import round_weights
+
+MARGIN = 4
+"""Messages are assumed to stay within this many times their calibrated range."""
+
+SHIFT_MIN = -7
+"""Coarser weights than this gain nothing: every message would drive 2^7 times its own unit."""
+
+SHIFT_MAX = 20
+"""Finer scales than this gain nothing: sums would pass 2^31 first."""
+
+SUM_LIMIT = 2.0**31
+"""No sum may reach it."""
+
+
+@dataclass(frozen=True)
+class GradedFit:
+    """Finds the integers of one population after the other.
+
+    Attributes:
+        levels: wanted of a message at the calibrated maximum.
+        widest: the largest message at the calibrated maximum that leaves room for `MARGIN`.
+        shift_min, shift_max: right shifts that the target has and that are worth having.
+    """
+
+    grid: WeightGrid
+    levels: int
+    widest: float
+    shift_min: int
+    shift_max: int
+
+    @classmethod
+    def of(cls, target: Target, grid: WeightGrid, levels: int) -> GradedFit:
+        """The fit for a target's messages and exponents."""
+        limits, largest = target.weights, 2 ** (target.messages.graded_bits - 1) - 1
+        levels = max(min(levels, largest // (2 * MARGIN)), 1)
+        low = SHIFT_MIN if limits.exponent_max is None else max(SHIFT_MIN, -limits.exponent_max)
+        high = SHIFT_MAX if limits.exponent_min is None else min(SHIFT_MAX, -limits.exponent_min)
+        return cls(grid, levels, max(largest / MARGIN, 1.0), low, high)
+
+    def solve(
+        self,
+        population: Population,
+        incoming: tuple[Projection, ...],
+        readers: tuple[Connectivity, ...],
+        scales: Mapping[str, Array],
+        top: Array,
+        messages: Mapping[str, Array],
+    ) -> tuple[list[Projection], Array]:
+        """Integer projections of one population, and its scale per channel.
+
+        Args:
+            population: what is fitted.
+            incoming: its projections over reals, in real units.
+            readers: what reads it, over reals.
+            scales: of the sources.
+            top: (C,) largest activation of each channel.
+            messages: integer messages by source on calibration inputs, (N, n) channels last.
+        """
+        # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
+        room = 0.9 * SUM_LIMIT / (2 * MARGIN * self.grid.top)
+        fan_in = max((effective_fan_in(scale_sources(reader, top)) for reader in readers), default=1.0)
+        levels = max(min(self.levels, int(room / fan_in)), 1)
+        real = [_in_source_units(p, scales[p.source]) for p in incoming]
+        main = [p for p in real if not isinstance(p.connectivity, Skip)] or real
+        skips = [p for p in real if p not in main]
+        shift, scale = self._scale(population, main, skips, top, levels)
+        biases = [p.bias for p in real if p.bias is not None]
+        stored = []
+        for projection in real:
+            connectivity = projection.connectivity
+            own = shift if projection in main else self._skip_shift(projection, scale)
+            wanted = connectivity.weight * by_output(connectivity, np.exp2(own) / scale)
+            weight = round_weights(connectivity, wanted, messages[projection.source], self.grid)
+            # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
+            half = (np.exp2(own - 1) * (own > 0)).astype(np.int64)
+            bias: Array | None = half if half.any() else None
+            if projection is main[0]:
+                drive = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
+                bias = drive + (per_channel(half, population.shape) if drive.ndim > 1 else half)
+            stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
+        return stored, scale
+
+    def _skip_shift(self, skip: Projection, scale: Array) -> Array:
+        room = self.grid.top / np.maximum(largest_by_channel(skip.connectivity) / scale, 1e-300)
+        # A skip as large as the scale allows has exactly this room: no rounding may lose it.
+        exact = np.floor(np.log2(room) + 1e-9)
+        return np.clip(exact, self.shift_min, self.shift_max).astype(np.int64)
+
+    def _scale(
+        self, population: Population, main: list[Projection], skips: list[Projection], top: Array, levels: int
+    ) -> tuple[Array, Array]:
+        """The shift of the main sums and the real value of one unit of the message, by channel."""
+        grid = self.grid
+        largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
+        largest = np.where(largest > 0, largest, largest.max() or 1.0)
+        if isinstance(population.neuron, Graded):
+            # The read-out keeps the whole sum, but for what a message cannot carry.
+            exact, low = np.ceil(np.log2(grid.top * (top / largest) / self.widest)), 0
+            floor = top / self.widest
+        else:
+            exact, low = np.floor(np.log2(grid.top * (top / levels) / largest)), self.shift_min
+            # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
+            floor = top / (2 * levels)
+        # A sum is its message times 2^shift: a finer one would not leave the message its room.
+        high = max(min(self.shift_max, int(np.log2(SUM_LIMIT / (4 * MARGIN * levels)))), self.shift_min)
+        shift = np.clip(exact, min(low, high), high).astype(np.int64)
+        # Where the shift alone cannot bring a message to its size, weights do not fill their range.
+        scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)
+        for skip in skips:
+            scale = np.maximum(scale, largest_by_channel(skip.connectivity) * 2.0**self.shift_min / grid.top)
+        return shift, scale
+
+
+def _in_source_units(projection: Projection, scale: Array) -> Projection:
+    """The projection with weights per unit of the source's integer message."""
+    return replace(projection, connectivity=scale_sources(projection.connectivity, scale))
+
+
+def effective_fan_in(connectivity: Connectivity) -> float:
+    """The largest sum of |weights| of a neuron, in units of the largest weight of its channel."""
+    largest = largest_by_channel(connectivity)
+    _, highest = row_sums(connectivity.with_weight(np.abs(connectivity.weight)), 0, 1)
+    return float((highest / np.where(largest > 0, largest, 1.0)).max(initial=1.0))
+
+
+def _per_output(biases: list[Array], population: Population, factor: Array) -> Array:
+    """Real biases of the population times a per-channel factor: (C,) or the full shape."""
+    total: Array = np.zeros(population.shape[0])
+    for bias in biases:
+        wide = bias.ndim > 1 and total.ndim == 1
+        total = (per_channel(total, population.shape) if wide else total) + bias
+    if total.ndim > 1:
+        return total * per_channel(factor, population.shape)
+    return np.asarray(total * factor)
