@@ -110,6 +110,29 @@ def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
+def test_images_that_grow(tmp_path: Path, coding: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("ConvTranspose", ["r", "b"], ["d"], strides=[2, 2], group=2),
+        helper.make_node("Relu", ["d"], ["s"]),
+        helper.make_node("Resize", ["s", "", "scales"], ["t"], mode="linear"),
+        helper.make_node("ReduceMean", ["t"], ["g"], axes=[1]),
+        helper.make_node("Sub", ["t", "g"], ["u"]),
+        helper.make_node("Relu", ["u"], ["v"]),
+        helper.make_node("SpaceToDepth", ["v"], ["w"], blocksize=2),
+        helper.make_node("Conv", ["w", "e"], ["y"]),
+    ]
+    stored = {
+        "a": weights(4, 2, 3, 3),
+        "b": weights(4, 2, 2, 2, seed=1),
+        "scales": np.array([1, 1, 2, 1], np.float32),
+        "e": weights(3, 16, 1, 1, seed=2),
+    }
+    assert compiled_error(nodes, stored, ["N", 2, 7, 7], coding, tmp_path) < TOLERANCE[coding]
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 def test_three_spatial_axes(tmp_path: Path, coding: str) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "a"], ["c"], pads=[1] * 6),

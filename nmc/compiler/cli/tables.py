@@ -171,21 +171,12 @@ def ops(
     debug: DebugOption = False,
 ) -> None:
     """Which ONNX operators are supported."""
-    from nmc.compiler.frontends.onnx import operator_table
+    from nmc.compiler.frontends.onnx import operator_page, operator_table
 
     session: Session = context.obj
     rows = operator_table()
     session.result({"operators": [{"op": r.op, "status": r.status, "note": r.note} for r in rows]})
     if markdown:
-        lines = [
-            "# ONNX operators",
-            "",
-            "Made by `nmc ops --markdown`.",
-            "",
-            "| operator | status | note |",
-            "|---|---|---|",
-        ]
-        lines += [f"| {r.op} | {r.status} | {r.note.replace('|', chr(92) + '|')} |" for r in rows]
-        session.write("\n".join(lines) + "\n")
+        session.write(operator_page())
         return
     session.show(table(["operator", "status", "note"], [(r.op, r.status, r.note) for r in rows]))

@@ -6,9 +6,9 @@ import numpy as np
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.operators_linear import fitted
+from nmc.compiler.frontends.onnx.operators_arithmetic import alike, fitted
 from nmc.ir.connectivity import Array, Shape, Skip
-from nmc.ir.layers import BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
+from nmc.ir.layers import Add, BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
 
 UNBOUNDED = 1e30
 """Exporters write the largest float where a bound is missing."""
@@ -73,8 +73,29 @@ def import_neg(node: Node, graph: GraphBuilder) -> None:
     graph.add(node, _times(-1.0, shape), (node.input(0),), shape)
 
 
+def import_thresholded_relu(node: Node, graph: GraphBuilder) -> None:
+    """With a threshold of zero, where it is a ReLU; elsewhere it jumps."""
+    shape, alpha = graph.activation(node, 0), node.number("alpha", 1.0)
+    if alpha != 0:
+        raise Refusal("operator-unsupported", f"it jumps from 0 to {alpha:g} at its threshold", "train with Relu")
+    graph.add(node, Relu(), (node.input(0),), shape)
+
+
+def import_shrink(node: Node, graph: GraphBuilder) -> None:
+    """Where bias and lambd are equal (soft shrinkage): two ReLUs; elsewhere it jumps."""
+    shape = graph.activation(node, 0)
+    bound, bias = node.number("lambd", 0.5), node.number("bias", 0.0)
+    if bound != bias or bound < 0:
+        raise Refusal(
+            "operator-unsupported", f"it jumps where |x| is {bound:g} (bias {bias:g})", "train with bias equal to lambd"
+        )
+    inside = graph.add_inner(node, "inside", Clip(-bound, bound), (node.input(0),), shape)
+    less = graph.add_inner(node, "less", _times(-1.0, shape), (inside,), shape)
+    graph.add(node, Add(), (node.input(0), less), shape)
+
+
 def import_max(node: Node, graph: GraphBuilder) -> None:
-    """Activations of one shape, and constants: a ReLU of each difference."""
+    """Activations and constants, broadcast: a ReLU of each difference."""
     data, bound = _operands(node, graph, np.maximum)
     shape = graph.shape(data[0])
     if bound is None:
@@ -90,7 +111,7 @@ def import_max(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_min(node: Node, graph: GraphBuilder) -> None:
-    """Activations of one shape, and constants: a ReLU of each difference."""
+    """Activations and constants, broadcast: a ReLU of each difference."""
     data, bound = _operands(node, graph, np.minimum)
     shape = graph.shape(data[0])
     if bound is None and len(data) == 1:
@@ -126,17 +147,7 @@ def _largest(node: Node, graph: GraphBuilder, data: list[str], shape: Shape) -> 
 
 def _operands(node: Node, graph: GraphBuilder, joined: np.ufunc) -> tuple[list[str], Array | None]:
     """The activations, and what the constants come to in their shape."""
-    names = list(node.proto.input)
-    data = list(dict.fromkeys(name for name in names if name in graph.values))
-    if not data:
-        raise Refusal("operator-unsupported", "it has no activation to read")
-    shape = graph.shape(data[0])
-    other = next((s for s in map(graph.shape, data) if s != shape), None)
-    if other is not None:
-        raise Refusal(
-            "operator-unsupported",
-            f"the inputs have the shapes {list(shape)} and {list(other)}; activations are not broadcast",
-            "bring both to one shape",
-        )
+    names = list(dict.fromkeys(node.proto.input))
+    data, shape = alike(node, graph, names)
     constants = [fitted(graph, name, shape) for name in names if name not in graph.values]
     return data, joined.reduce(constants) if constants else None

@@ -7,8 +7,8 @@ import numpy as np
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
-from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Skip, size, sparse_from_synapses
-from nmc.ir.layers import Add, BatchNorm, Identity, Linear
+from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
+from nmc.ir.layers import BatchNorm, Linear, Transpose
 
 _MOVE_BATCH = "keep the batch on axis 0 and put the weights second"
 
@@ -120,29 +120,61 @@ def import_gemm(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_matmul(node: Node, graph: GraphBuilder) -> None:
-    """Data times a constant matrix, over the last axis."""
+    """Data times a constant matrix, over the last axis; or a constant matrix times data, over the last but one."""
+    if node.input(0) in graph.values:
+        _times_matrix(node, graph)
+        return
+    shape = graph.activation(node, 1)
+    weight = _matrix(real(graph.constant(node.input(0), "the first factor"), "the first factor"))
+    if len(shape) < 2 or weight.ndim != 2 or weight.shape[1] != shape[-2]:
+        raise Refusal(
+            "operator-unsupported",
+            f"a factor {list(weight.shape)} before [batch, {', '.join(map(str, shape))}] mixes samples or does not fit",
+            "exchange the operands",
+        )
+    perm = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+    turned = graph.add_inner(node, "turned", Transpose(perm), (node.input(1),), (*shape[:-2], shape[-1], shape[-2]))
+    made = (*shape[:-2], shape[-1], weight.shape[0])
+    linear = _over_last(weight.T, graph.shape(turned))
+    product = graph.add_inner(node, "product", Linear(linear, np.zeros(made[0])), (turned,), made)
+    graph.add(node, Transpose(perm), (product,), (*shape[:-2], weight.shape[0], shape[-1]))
+
+
+def _matrix(weight: Array) -> Array:
+    """Without leading axes of size 1."""
+    single = weight.ndim > 2 and weight.size == size(weight.shape[-2:])
+    return weight.reshape(weight.shape[-2:]) if single else weight
+
+
+def _times_matrix(node: Node, graph: GraphBuilder) -> None:
     shape = graph.activation(node, 0)
     weight = real(graph.constant(node.input(1), "the second factor"), "the second factor")
+    if weight.ndim <= len(shape) + 1:
+        weight = _matrix(weight)
     if weight.ndim != 2 or weight.shape[0] != shape[-1]:
         raise Refusal(
             "shape-invalid",
             f"a factor {list(weight.shape)} does not fit {shape[-1]} features; it must be a matrix with as many rows",
         )
+    connectivity = _over_last(weight, shape)
+    out = connectivity.out_shape
+    graph.add(node, Linear(connectivity, np.zeros(out[0])), (node.input(0),), out)
+
+
+def _over_last(weight: Array, shape: Shape) -> Dense | Sparse:
+    """``x @ weight`` for x of this shape."""
     out = (*shape[:-1], weight.shape[1])
     if len(shape) == 1:
-        connectivity = Dense(np.ascontiguousarray(weight.T), shape, out)
-        graph.add(node, Linear(connectivity, np.zeros(out[0])), (node.input(0),), out)
-        return
+        return Dense(np.ascontiguousarray(weight.T), shape, out)
     rows, columns = (a.reshape(-1) for a in np.meshgrid(*(np.arange(n) for n in weight.shape), indexing="ij"))
     block = np.arange(size(shape[:-1]))[:, None]
-    sparse = sparse_from_synapses(
+    return sparse_from_synapses(
         (block * weight.shape[1] + columns).reshape(-1),
         (block * weight.shape[0] + rows).reshape(-1),
         np.broadcast_to(weight.reshape(-1), (len(block), weight.size)).reshape(-1),
         shape,
         out,
     )
-    graph.add(node, Linear(sparse, np.zeros(out[0])), (node.input(0),), out)
 
 
 def import_batch_normalization(node: Node, graph: GraphBuilder) -> None:
@@ -164,103 +196,3 @@ def import_batch_normalization(node: Node, graph: GraphBuilder) -> None:
         raise Refusal("model-invalid", f"a variance plus epsilon is {floor.min():g}, it must be positive")
     scale = gamma / np.sqrt(floor)
     graph.add(node, BatchNorm(scale, beta - mean * scale), (node.input(0),), shape)
-
-
-def import_add(node: Node, graph: GraphBuilder) -> None:
-    """Two activations of one shape, or an activation and a constant."""
-    _sum(node, graph, 1.0)
-
-
-def import_sum(node: Node, graph: GraphBuilder) -> None:
-    """Two or more activations of one shape, or one with constants."""
-    _sum(node, graph, 1.0)
-
-
-def import_sub(node: Node, graph: GraphBuilder) -> None:
-    """Two activations of one shape, or an activation and a constant in either order."""
-    _sum(node, graph, -1.0)
-
-
-def _sum(node: Node, graph: GraphBuilder, sign: float) -> None:
-    """Sum of the first input and ``sign`` times the others."""
-    names = list(node.proto.input)
-    data = [name for name in names if name in graph.values]
-    if not data:
-        raise Refusal("operator-unsupported", "it has no activation to read")
-    shape = graph.shape(data[0])
-    other = next((s for s in map(graph.shape, data) if s != shape), None)
-    if other is not None:
-        raise Refusal(
-            "operator-unsupported",
-            f"the inputs have the shapes {list(shape)} and {list(other)}; activations are not broadcast",
-            "bring both to one shape",
-        )
-    constants = [
-        (1.0 if position == 0 else sign) * fitted(graph, name, shape)
-        for position, name in enumerate(names)
-        if name not in graph.values
-    ]
-    if sign < 0 and len(data) == 2:
-        opposite = BatchNorm(np.full(shape[0], sign), np.zeros(shape[0]))
-        data[1] = graph.add_inner(node, "negated", opposite, (data[1],), shape)
-    if not constants:
-        if len(data) == 1:
-            graph.add(node, Identity(), (data[0],), shape)
-        else:
-            graph.add(node, Add(), tuple(data), shape)
-        return
-    source = graph.add_inner(node, "sum", Add(), tuple(data), shape) if len(data) > 1 else data[0]
-    scale = 1.0 if names[0] == data[0] else sign
-    _affine(node, graph, source, np.full(shape, scale), np.sum(constants, axis=0))
-
-
-def import_mul(node: Node, graph: GraphBuilder) -> None:
-    """An activation times a constant."""
-    data, constant = _one_activation(node, graph, "the product of two activations")
-    shape = graph.shape(data)
-    _affine(node, graph, data, fitted(graph, constant, shape), np.zeros(shape))
-
-
-def import_div(node: Node, graph: GraphBuilder) -> None:
-    """An activation divided by a constant."""
-    shape = graph.activation(node, 0)
-    divisor = fitted(graph, node.input(1), shape)
-    if np.any(divisor == 0):
-        raise Refusal("model-invalid", "it divides by zero")
-    _affine(node, graph, node.input(0), 1.0 / divisor, np.zeros(shape))
-
-
-def _one_activation(node: Node, graph: GraphBuilder, otherwise: str) -> tuple[str, str]:
-    first, second = node.input(0), node.input(1)
-    if first in graph.values and second in graph.values:
-        raise Refusal("operator-unsupported", otherwise, "neurons add and cannot multiply; remove the gating block")
-    return (first, second) if first in graph.values else (second, first)
-
-
-def fitted(graph: GraphBuilder, tensor: str, shape: Shape) -> Array:
-    """A constant operand, broadcast to the shape of the activation."""
-    array = real(graph.constant(tensor, f"operand '{tensor}'"), "the operand")
-    if array.ndim > len(shape) and array.shape[0] == 1:
-        array = array.reshape(array.shape[1:])
-    try:
-        return np.array(np.broadcast_to(array, shape))
-    except ValueError:
-        raise Refusal(
-            "operator-unsupported", f"a constant {list(array.shape)} does not fit an activation {list(shape)}"
-        ) from None
-
-
-def _affine(node: Node, graph: GraphBuilder, source: str, scale: Array, shift: Array) -> None:
-    """``scale * x + shift`` element by element, as the simplest layer that says it."""
-    shape = scale.shape
-    rows = [array.reshape(shape[0], -1) for array in (scale, shift)]
-    even = [bool(np.all(row == row[:, :1])) for row in rows]
-    if all(even):
-        graph.add(node, BatchNorm(rows[0][:, 0].copy(), rows[1][:, 0].copy()), (source,), shape)
-        return
-    if even[0]:
-        graph.add(node, Linear(Skip(rows[0][:, 0].copy(), shape), shift), (source,), shape)
-        return
-    index = np.arange(size(shape))
-    sparse = sparse_from_synapses(index, index, scale.reshape(-1), shape, shape)
-    graph.add(node, Linear(sparse, shift), (source,), shape)

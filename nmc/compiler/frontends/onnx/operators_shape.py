@@ -10,7 +10,8 @@ from onnx import TensorProto
 from nmc.compiler.frontends.onnx.fold import BATCHES
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, sparse_from_synapses
+from nmc.compiler.frontends.onnx.operators_move import copying, import_copies
+from nmc.ir.connectivity import Array, Shape
 from nmc.ir.layers import Concat, Constant, Identity, Linear, Pad, Reshape, Slice, Transpose
 
 _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
@@ -137,13 +138,12 @@ def import_transpose(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_pad(node: Node, graph: GraphBuilder) -> None:
-    """Constant zeros, negative pads crop; not along the batch."""
+    """Any mode, negative pads crop; not along the batch. Zeros go into the layers around it."""
     shape = graph.activation(node, 0)
-    mode = node.text("mode", "constant")
-    if mode != "constant":
-        raise Refusal("operator-unsupported", f"padding mode {mode}", "pad with zeros")
-    if node.input(2) and np.any(graph.constant(node.input(2), "the padding value") != 0):
-        raise Refusal("operator-unsupported", "it pads with a number other than zero", "pad with zeros")
+    other = bool(node.input(2)) and np.any(graph.constant(node.input(2), "the padding value") != 0)
+    if node.text("mode", "constant") != "constant" or other:
+        import_copies(node, graph)
+        return
     pads = graph.axes(node.input(1), "pads")
     rank = len(shape) + 1
     axes = graph.axes(node.input(3), "axes") if node.input(3) else tuple(range(rank))
@@ -162,7 +162,7 @@ def import_pad(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_slice(node: Node, graph: GraphBuilder) -> None:
-    """Constant bounds, positive steps; not along the batch."""
+    """Constant bounds and steps; not along the batch."""
     shape = graph.activation(node, 0)
     rank = len(shape) + 1
     starts, ends = graph.axes(node.input(1), "starts"), graph.axes(node.input(2), "ends")
@@ -174,7 +174,8 @@ def import_slice(node: Node, graph: GraphBuilder) -> None:
     cuts = [(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 1:
-            raise Refusal("operator-unsupported", f"step {step}", "slice forwards")
+            import_copies(node, graph)
+            return
         if axis == 0:
             if any(len(range(*slice(start, end, step).indices(b))) != b for b in BATCHES):
                 raise Refusal("operator-unsupported", "it slices the batch", _KEEP_BATCH)
@@ -222,29 +223,18 @@ def import_gather(node: Node, graph: GraphBuilder) -> None:
         raise Refusal("operator-unsupported", f"it gathers along axis {axis}, the batch or none", _KEEP_BATCH)
     places = graph.constant(node.input(1), "the places")
     total = shape[axis - 1]
-    if places.dtype.kind not in "iu" or places.ndim > 1 or places.size < 1:
-        raise Refusal("operator-unsupported", f"places {list(places.shape)}, one list is supported", "use Slice")
+    if places.dtype.kind not in "iu" or places.size < 1:
+        raise Refusal("model-invalid", f"places {list(places.shape)} of {places.dtype}, they must be integers")
     index = places.reshape(-1).astype(np.int64)
     if index.min() < -total or index.max() >= total:
         raise Refusal("shape-invalid", f"places from {index.min()} to {index.max()} of {total}")
-    index = np.where(index < 0, index + total, index)
-    source = np.arange(math.prod(shape)).reshape(shape).take(index, axis=axis - 1)
-    op = Linear(_gathered(source, index, shape, axis), np.zeros(source.shape[0]))
-    if places.ndim:
+    source = np.arange(math.prod(shape)).reshape(shape).take(np.where(index < 0, index + total, index), axis=axis - 1)
+    op = Linear(copying(source, shape), np.zeros(source.shape[0]))
+    if places.ndim == 1:
         graph.add(node, op, (node.input(0),), source.shape)
         return
     kept = graph.add_inner(node, "place", op, (node.input(0),), source.shape)
-    graph.add(node, Reshape(), (kept,), tuple(n for a, n in enumerate(shape) if a + 1 != axis))
-
-
-def _gathered(source: Array, index: Array, shape: Shape, axis: int) -> Connectivity:
-    """Copies of elements: a 1x1 convolution where whole channels of an image move."""
-    if len(shape) == 3 and axis == 1:
-        weight = np.zeros((len(index), shape[0], 1, 1))
-        weight[np.arange(len(index)), index] = 1.0
-        return Conv2d(weight, shape)
-    flat = source.reshape(-1)
-    return sparse_from_synapses(np.arange(flat.size), flat, np.ones(flat.size), shape, source.shape)
+    graph.add(node, Reshape(), (kept,), (*shape[: axis - 1], *places.shape, *shape[axis:]))
 
 
 def import_concat(node: Node, graph: GraphBuilder) -> None:

@@ -19,6 +19,16 @@ from nmc.compiler.frontends.onnx.operators_activation import (
     import_neg,
     import_prelu,
     import_relu,
+    import_shrink,
+    import_thresholded_relu,
+)
+from nmc.compiler.frontends.onnx.operators_arithmetic import (
+    import_add,
+    import_div,
+    import_mean,
+    import_mul,
+    import_sub,
+    import_sum,
 )
 from nmc.compiler.frontends.onnx.operators_function import (
     import_celu,
@@ -35,15 +45,15 @@ from nmc.compiler.frontends.onnx.operators_function import (
 )
 from nmc.compiler.frontends.onnx.operators_head import import_argmax, import_sigmoid, import_softmax
 from nmc.compiler.frontends.onnx.operators_linear import (
-    import_add,
     import_batch_normalization,
     import_conv,
-    import_div,
     import_gemm,
     import_matmul,
-    import_mul,
-    import_sub,
-    import_sum,
+)
+from nmc.compiler.frontends.onnx.operators_move import (
+    import_copies,
+    import_depth_to_space,
+    import_space_to_depth,
 )
 from nmc.compiler.frontends.onnx.operators_pool import (
     import_average_pool,
@@ -59,6 +69,7 @@ from nmc.compiler.frontends.onnx.operators_reduce import (
     import_reduce_min,
     import_reduce_sum,
 )
+from nmc.compiler.frontends.onnx.operators_resize import import_conv_transpose, import_resize, import_upsample
 from nmc.compiler.frontends.onnx.operators_shape import (
     import_cast,
     import_concat,
@@ -84,6 +95,7 @@ NATIVE: Mapping[str, Importer] = {
     "Relu": import_relu,
     "Add": import_add,
     "Sum": import_sum,
+    "ConvTranspose": import_conv_transpose,
 }
 """Operators that become synapses and neurons."""
 
@@ -106,6 +118,9 @@ REWRITE: Mapping[str, Importer] = {
     "Neg": import_neg,
     "Max": import_max,
     "Min": import_min,
+    "Mean": import_mean,
+    "ThresholdedRelu": import_thresholded_relu,
+    "Shrink": import_shrink,
     "Sub": import_sub,
     "Mul": import_mul,
     "Div": import_div,
@@ -122,6 +137,13 @@ REWRITE: Mapping[str, Importer] = {
     "Split": import_split,
     "Gather": import_gather,
     "Concat": import_concat,
+    "Expand": import_copies,
+    "Tile": import_copies,
+    "GatherND": import_copies,
+    "DepthToSpace": import_depth_to_space,
+    "SpaceToDepth": import_space_to_depth,
+    "Resize": import_resize,
+    "Upsample": import_upsample,
     "QuantizeLinear": import_quantize_linear,
     "DequantizeLinear": import_dequantize_linear,
 }
@@ -157,12 +179,12 @@ _SEQUENCE = "only feed-forward networks of Conv, Gemm and Relu are supported"
 
 _WAYS_OUT: Mapping[str, str] = {
     "LpPool": _POOL,
-    "ThresholdedRelu Shrink Hardmax": _RELU,
+    "Hardmax Sign Round Floor Ceil": _RELU,
     "QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear": _FLOAT,
     "LogSoftmax TopK": _LOGITS,
     "LSTM GRU RNN Attention Loop If Scan": _SEQUENCE,
     "LRN LayerNormalization InstanceNormalization GroupNormalization": "train with BatchNormalization instead",
-    "ConvTranspose Resize Upsample DepthToSpace": "end the model before the up-sampling",
+    "Pow Sqrt Exp Log Reciprocal Square": "neurons add and clip; remove it, or end the model before it",
 }
 WAYS_OUT = {op: text for ops, text in _WAYS_OUT.items() for op in ops.split()}
 """Refused operators that have a better answer than `NO_WAY_OUT`."""
