@@ -53,12 +53,13 @@ class NeuronLimits:
     """Neuron models and the widths of their parameters.
 
     Attributes:
-        models: of ``lif``, ``if``, ``graded-relu``.
+        models: of `nmc.hardware.neuron_models.MODELS`.
         resets: what a spiking neuron may do at a spike; the first is the default.
         microcode: resets and models that need neuron microcode on hardware.
         threshold_max: largest threshold mantissa.
         bias_mantissa_max: largest magnitude of a bias mantissa.
         bias_exponent_max: largest bias exponent.
+        refractory_max: longest refractory time in steps; None: not limited.
     """
 
     models: tuple[str, ...]
@@ -67,6 +68,7 @@ class NeuronLimits:
     threshold_max: int = 131071
     bias_mantissa_max: int = 4095
     bias_exponent_max: int = 7
+    refractory_max: int | None = None
 
 
 @dataclass(frozen=True)

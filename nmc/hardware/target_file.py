@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nmc.hardware.neuron_models import SEVERAL_BITS
 from nmc.hardware.target import (
     CoreLimits,
     EnergyProfile,
@@ -269,6 +270,11 @@ def _check_relations(target: Target, sink: DiagnosticSink) -> None:
     need(
         weights.exponent_min is None or weights.exponent_max is None or weights.exponent_min <= weights.exponent_max,
         f"weights.exponent_min = {weights.exponent_min} is above weights.exponent_max = {weights.exponent_max}",
+    )
+    several = [name for name in target.neurons.models if name in SEVERAL_BITS]
+    need(
+        target.messages.graded_bits > 0 or not several,
+        f"neurons.models names {', '.join(several)}, whose messages need messages.graded_bits above 0",
     )
     for profile in target.energy:
         tiles = [count for count, _ in profile.sync_ns]

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nmc.hardware.neuron_models import MODELS
 from nmc.ir.neurons import Reset
-
-MODELS = ("lif", "if", "graded-relu")
-"""Neuron models that a target may offer."""
 
 RESETS = tuple(str(reset) for reset in Reset)
 """What a spike may do to the potential."""
@@ -80,6 +78,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "threshold_max": _count(),
         "bias_mantissa_max": Key("int", low=0),
         "bias_exponent_max": Key("int", low=0, high=16),
+        "refractory_max": _count(),
     },
     "messages": {
         "graded_bits": Key("int", low=0, high=32),

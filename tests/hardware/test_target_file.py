@@ -109,7 +109,10 @@ def test_loihi2_differs_where_it_says():
     assert (second.core.out_axons, second.core.threshold_profiles) == (None, None)
     assert (second.weights.exponent_min, second.weights.exponent_max) == (None, None)
     assert second.neurons.resets == (Reset.SUBTRACT, Reset.ZERO)
-    assert second.neurons.models == ("lif", "graded-relu") and second.neurons.microcode == ("subtract",)
+    assert first.neurons.models == ("lif", "refractory")
+    assert (first.neurons.refractory_max, second.neurons.refractory_max) == (64, None)
+    assert second.neurons.models == ("lif", "graded-relu", "signed", "burst", "refractory", "sigma-delta")
+    assert second.neurons.microcode == ("subtract", "signed", "burst", "refractory", "sigma-delta")
     assert (second.messages.graded_bits, second.messages.input_bits) == (24, 16)
     assert second.grid.chips_max > first.grid.chips_max
     for ours, theirs in zip(second.energy, first.energy, strict=True):
@@ -124,6 +127,15 @@ def test_loihi2_differs_where_it_says():
     assumed = {text.split(":")[0] for text in second.assumptions}
     assert {"core.neurons", "core.in_axons", "messages.graded_bits", "grid.tiles_x", "host.op_pj"} <= assumed
     assert first.hash != second.hash
+
+
+def test_messages_of_several_bits_need_room_for_them():
+    text = MINIMAL.replace('models = ["lif"]', 'models = ["lif", "signed", "refractory", "burst"]')
+    ((slug, message, _),) = problems(text)
+    assert slug == "target-range"
+    assert message == "neurons.models names signed, burst, whose messages need messages.graded_bits above 0"
+    wide = text.replace("[weights]", "[messages]\ngraded_bits = 4\n[weights]")
+    assert load_target(wide + '"messages.graded_bits" = "a paper"\n').neurons.models[1] == "signed"
 
 
 def test_the_hash_is_of_the_content_and_not_of_the_layout():
@@ -155,7 +167,7 @@ def test_every_problem_at_once_with_near_misses():
     assert helps["key in [sources] 'core.neuron' is not known"] == "did you mean 'core.neurons'?"
     assert "core.neurons is 0, the smallest allowed is 1" in helps
     assert "weights.bits must be an integer, is 'four'" in helps
-    assert "neurons.models knows lif, if, graded-relu, not relu" in helps
+    assert "neurons.models knows lif, if, graded-relu, signed, burst, refractory, sigma-delta, not relu" in helps
 
 
 @pytest.mark.parametrize(
@@ -172,6 +184,7 @@ def test_every_problem_at_once_with_near_misses():
         ("energy.paper", "sync_ns = [[4, 1], [2, 1]]", "target-range", "must name more tiles from entry to entry"),
         ("target", "extends = 3", "target-type", "target.extends must be a text"),
         ("target", 'extends = "other"', "target-extends", "extends 'other', which is not known"),
+        ("neurons", "refractory_max = 3", "target-unsourced", "neurons.refractory_max = 3 has no entry in [sources]"),
         ("neurons", "threshold_max = 0", "target-range", "neurons.threshold_max is 0"),
         ("weights", "delay_max = 0", "target-range", "weights.delay_max is 0"),
     ],

@@ -28,13 +28,14 @@ import numpy as np
 
 from nmc.hardware.energy import estimate_all
 from nmc.hardware.events import EventCounts
+from nmc.hardware.neuron_models import needs_microcode
 from nmc.hardware.target import EnergyProfile, Target
 from nmc.hardware.timing import estimate_latency
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool, Skip, size
 from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.mapping import HOST, Routed
 from nmc.ir.network import Network, Population
-from nmc.ir.neurons import LIF, Source
+from nmc.ir.neurons import Source
 
 Use = Mapping[int, Mapping[str, tuple[int, int | None]]]
 """For each core's cluster id: by resource, (used, limit); a limit of None is not limited or not published."""
@@ -184,7 +185,7 @@ def _notes(routed: Routed, population: Population, target: Target) -> list[str]:
     elif population.name == routed.network.input.population:
         notes.append("input, driven by its bias")
     notes.extend(_read_out_notes(routed.network, population.name))
-    if isinstance(neuron, LIF) and str(neuron.reset) in target.neurons.microcode:
+    if not population.on_host and needs_microcode(neuron, target):
         notes.append("neuron microcode on hardware")
     return notes
 
