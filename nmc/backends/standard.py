@@ -22,6 +22,7 @@ from nmc.passes.place import placement_pass
 from nmc.passes.quantize.correct_bias import CorrectBias
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
+from nmc.passes.quantize.require_neurons import RequireNeurons
 from nmc.passes.route import RouteXY
 from nmc.passes.settings import apply_settings
 from nmc.passes.simplify import simplify_passes
@@ -70,6 +71,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
     steps = (
         *simplify_passes(strict=options.strict, maxpool=options.maxpool),
         *middle,
+        RequireNeurons(),
         *partition_passes(options.partitioner, options.chips),
         placement_pass(options.placer, options.chips, pins),
         RouteXY(),
