@@ -231,11 +231,11 @@ def random_reservoir(neurons: int = 10_000, fan_in: int = 100) -> Reservoir:
 
 
 def local_reservoir(neurons: int = 100_000, fan_out: int = 100, reach: float = 6.0) -> Reservoir:
-    """Neurons on a square grid reach others at a normal distance; their numbers are shuffled.
+    """Neurons on a square grid, closed at its ends, reach others at a normal distance; numbers are shuffled.
 
     Args:
         neurons: side by side on the largest square that they fill.
-        fan_out: synapses drawn for each; about a tenth fall on the same pair or off the grid.
+        fan_out: synapses drawn for each; about a tenth fall on the same pair.
         reach: standard deviation of the distance along each axis (grid steps).
     """
     rng = np.random.default_rng(3)
@@ -244,8 +244,8 @@ def local_reservoir(neurons: int = 100_000, fan_out: int = 100, reach: float = 6
     source = np.repeat(np.arange(count), fan_out)
     y = source // side + np.rint(rng.normal(0, reach, len(source))).astype(np.int64)
     x = source % side + np.rint(rng.normal(0, reach, len(source))).astype(np.int64)
-    target = y * side + x
-    keep = (y >= 0) & (y < side) & (x >= 0) & (x < side) & (target != source)
+    target = y % side * side + x % side
+    keep = target != source
     names = rng.permutation(count)
     return _reservoir("local reservoir", count, names[source[keep]], names[target[keep]])
 

@@ -175,7 +175,6 @@ def test_auto_keeps_what_fits_then_what_sends_less():
     best = min(each, key=packets_per_step)
     found = partition(network, roomy, "auto")
     assert packets_per_step(found) <= packets_per_step(best)
-    assert found.clusters == best.clusters
 
 
 @pytest.mark.parametrize("partitioner", PARTITIONERS)
