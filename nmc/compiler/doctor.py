@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from nmc import __version__
-from nmc.compiler.plugins import installed, load_backend
+from nmc.compiler.plugins import devices_of, installed, load_backend
 from nmc.ir.diagnostic import ExitCode, NmcError
 
 PYTHON = (3, 11)
@@ -77,13 +77,18 @@ def _backends() -> Iterator[Finding]:
     for plugin in installed():
         name = f"backend {plugin.family}"
         try:
-            devices = load_backend(plugin.family).devices()
+            devices = devices_of(plugin.family)
         except NmcError as error:
             yield Finding(name, str(error), "broken", " ".join(d.help for d in error.diagnostics))
             continue
         yield Finding(name, plugin.origin)
         for device_name, device in devices.items():
-            reason = device.missing()
+            try:
+                reason = device.missing()
+            # A stranger's device may raise anything, and must not hide the others.
+            except Exception as error:
+                yield Finding(f"device {device_name}", f"{type(error).__name__}: {error}", "broken", plugin.origin)
+                continue
             if reason is None:
                 yield Finding(f"device {device_name}", "ready")
             else:
@@ -103,12 +108,12 @@ def install_device(name: str, log: Callable[[str], None]) -> str:
     known: list[str] = []
     for plugin in installed():
         try:
-            backend = load_backend(plugin.family)
+            backend, devices = load_backend(plugin.family), devices_of(plugin.family)
         except NmcError as error:
             log(f"backend {plugin.family} is left out: {error}")
             continue
         install = getattr(backend, "install", None)
-        offered = list(backend.devices()) if install is not None else []
+        offered = list(devices) if install is not None else []
         if install is not None and name in offered:
             return str(install(name, log))
         known.extend(offered)

@@ -224,6 +224,26 @@ def target_text(name: str) -> str | None:
     return None
 
 
+def devices_of(family: str) -> Mapping[str, Device]:
+    """The devices of one family, whose plugin is imported.
+
+    Raises:
+        NmcError: no such family (exit 2), or the plugin is broken (exit 6).
+    """
+    backend = load_backend(family)
+    try:
+        return dict(backend.devices())
+    except NmcError:
+        raise
+    except Exception as error:
+        raise NmcError.single(
+            "backend-broken",
+            f"the backend '{family}' cannot name its devices: {type(error).__name__}: {error}",
+            ExitCode.MISSING,
+            help=f"repair or uninstall the plugin of '{family}'; `nmc targets` says where it comes from",
+        ) from error
+
+
 def find_device(artifact: Artifact, name: str) -> Device:
     """The simulator, or a device of the backend that the artifact was made for.
 
@@ -239,7 +259,7 @@ def find_device(artifact: Artifact, name: str) -> Device:
 
     if name == "sim":
         return Simulator()
-    devices = load_backend(artifact.manifest["target"]["family"]).devices()
+    devices = devices_of(artifact.manifest["target"]["family"])
     if name not in devices:
         known = ["sim", *devices]
         raise NmcError.single(

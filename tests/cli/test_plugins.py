@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nmc.compiler import plugins
+from nmc.compiler.doctor import examine, install_device
 from nmc.ir.diagnostic import ExitCode, NmcError
 from tests.cli.invoke import Invoke
 
@@ -105,6 +106,33 @@ def test_broken_plugins(installed: Installed, source: str, slug: str, text: str)
     rows = {row.family: row for row in plugins.listing()}
     assert rows["odd"].target is None and text in rows["odd"].broken
     assert rows["good"].target is not None and not rows["good"].broken
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "status"),
+    [
+        ("    def devices(self): raise KeyError('port')\n", "backend odd", "broken"),
+        (
+            "    def devices(self):\n        class Bad:\n            name = 'bad'\n"
+            "            def missing(self): raise OSError('no driver')\n        return {'bad': Bad()}\n",
+            "device bad",
+            "broken",
+        ),
+    ],
+)
+def test_broken_devices_spoil_only_themselves(installed: Installed, source: str, row: str, status: str) -> None:
+    installed.add("odd", GOOD + source)
+    installed.add("good", GOOD)
+    rows = {finding.name: finding for finding in examine()}
+    assert rows[row].status == status and ("KeyError" in rows[row].found or "no driver" in rows[row].found)
+    assert rows["backend good"].status == "ok" and "device lava" in rows
+    if row == "backend odd":
+        with pytest.raises(NmcError) as caught:
+            plugins.devices_of("odd")
+        assert (caught.value.exit_code, caught.value.diagnostics[0].slug) == (ExitCode.MISSING, "backend-broken")
+    with pytest.raises(NmcError) as caught:
+        install_device("nothing", lambda line: None)
+    assert "lava" in str(caught.value)
 
 
 def test_duplicate_family(installed: Installed) -> None:

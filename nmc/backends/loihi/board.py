@@ -113,7 +113,7 @@ class Board:
                 )
             )
         own = any(member.startswith(OWN_NEURONS) for member in artifact.payload)
-        needs = artifact.manifest["microcode"] or (["some of its neurons are no stock Lava neurons"] if own else [])
+        needs = artifact.manifest.get("microcode") or (["some of its neurons are no stock Lava neurons"] if own else [])
         for need in needs:
             found.append(
                 Diagnostic(

@@ -88,15 +88,15 @@ class Bench:
                 self._done[case] = refusal
         return self._done[case]
 
-    def compile(self, case: Case, target: Target | None = None) -> Artifact:
-        """Compile a case anew, for a changed target where one is given.
+    def compile(self, case: Case, target: Target | None = None, pins: Mapping[str, str] | None = None) -> Artifact:
+        """Compile a case anew, for a changed target or with pinned layers where they are given.
 
         Raises:
             NmcError: the backend refuses it.
         """
         graph, inputs = networks()[case.network], self.inputs(case)
         backend, target = self.make(), target or crowded(self.target(case.target), graph)
-        options = Options(timesteps=self.timesteps, coding=case.coding, reset=case.reset)
+        options = Options(timesteps=self.timesteps, coding=case.coding, reset=case.reset, pins=pins or {})
         context = context_for(graph, inputs, target)
         levels: list[Program] = [graph]
 

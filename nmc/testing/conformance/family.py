@@ -10,7 +10,9 @@ from nmc.compiler.plugins import PROTOCOL
 from nmc.hardware.target import Target
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
-from nmc.ir.mapping import Routed
+from nmc.ir.mapping import HOST, Routed
+from nmc.passes.check.pins import pin_diagnostics
+from nmc.passes.pins import Pins
 from nmc.testing.conformance.bench import Bench, Case, cases, offers_graded, one_core, shrunk
 from nmc.testing.conformance.checks import require
 from nmc.testing.conformance.digest import digest_elsewhere, payload_digest
@@ -88,6 +90,29 @@ def refusals(bench: Bench, name: str) -> None:
         _refused(lambda: bench.compile(case), "graded coding", ExitCode.USAGE)
 
 
+def pins(bench: Bench, name: str) -> None:
+    """A layer that the user pins lies where it is pinned, or the pin is refused with a reason."""
+    grid = bench.target(name).grid
+    cores = grid.tiles_x * grid.tiles_y * grid.cores_per_tile
+    for case in cases({name: bench.target(name)}):
+        made = bench.attempt(case)
+        if isinstance(made, NmcError):
+            continue
+        hosted = {piece.population for c in made.routed.clusters if c.id == HOST for piece in c.slices}
+        layer = next(p.name for p in made.network.populations if p.name not in hosted)
+        # The first layer, which no placer of ours puts there by itself, on the last cores.
+        wanted = {layer: f"core:{cores // 2}-{cores - 1}"}
+        try:
+            routed = bench.compile(case, pins=wanted).routed
+        except NmcError as error:
+            proper = error.exit_code in (ExitCode.USAGE, ExitCode.DOES_NOT_FIT)
+            require(proper, f"a pin ends with exit {int(error.exit_code)}: {error}")
+            return
+        found = pin_diagnostics(routed, Pins.of(wanted), grid)
+        require(not found, "; ".join(finding.message for finding in found))
+        return
+
+
 def does_not_fit(bench: Bench, name: str) -> None:
     """A network that does not fit ends with exit 4; a layer that no core can hold is named."""
     case = next(case for case in cases({name: bench.target(name)}) if case.network == "residual")
@@ -141,4 +166,4 @@ def same_program_elsewhere(bench: Bench, name: str) -> None:
 
 
 FAMILY = (interface,)
-TARGET = (sources, pipeline, refusals, does_not_fit, something_runs, same_program_elsewhere)
+TARGET = (sources, pipeline, refusals, pins, does_not_fit, something_runs, same_program_elsewhere)

@@ -124,8 +124,9 @@ def _on_device(executor: Device) -> Callable[..., None]:
         made = bench.attempt(case)
         if isinstance(made, NmcError):
             pytest.skip(f"refused: {made}")
-        reason = executor.missing()
-        if reason is not None:
+        unfit = getattr(executor, "cannot_run", lambda artifact: ())(made)
+        reason = executor.missing() or "; ".join(problem.message for problem in unfit)
+        if reason:
             pytest.skip(f"{executor.name}: {reason}")
         device(bench, case, made, executor)
 

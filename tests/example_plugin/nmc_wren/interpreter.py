@@ -50,5 +50,4 @@ class WrenInterpreter:
                                         pending[step + delay][route["to"], target, projection, shift] += weight
                         cell["v0"] = v
                         potentials[of].reshape(*potentials[of].shape[:2], -1)[sample, t, index] = v
-        readouts = tuple(potentials[spec.population][:, -1] for spec in network.outputs)
-        return Execution(readouts, Trace(spikes, potentials))
+        return Execution(tuple(potentials[o.population][:, -1] for o in network.outputs), Trace(spikes, potentials))
