@@ -19,13 +19,14 @@ from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.partition import partition_passes
 from nmc.passes.pins import Pins
 from nmc.passes.place import placement_pass
-from nmc.passes.quantize.correct_bias import CorrectBias
+from nmc.passes.quantize.calibrate_layers import CalibrateLayers
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
 from nmc.passes.quantize.require_neurons import RequireNeurons
 from nmc.passes.route import RouteXY
 from nmc.passes.settings import apply_settings
 from nmc.passes.simplify import simplify_passes
+from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS
 
 
 def spiking_reset(target: Target, options: Options) -> Reset:
@@ -57,7 +58,8 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
     match options.coding:
         case "rate":
             convert = ConvertRate(options.timesteps, spiking_reset(target, options))
-            middle = (convert, *host, AlignWindows(), CorrectBias(), QuantizeRate(options.weight_bits), CorrectBias())
+            calibrate = CalibrateLayers(bits=options.weight_bits)
+            middle = (convert, *host, AlignWindows(), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
             middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))
         case coding:
@@ -67,9 +69,10 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
                 ExitCode.USAGE,
                 help="use --coding rate or --coding graded",
             )
+    constant_axons = CONSTANT_AXONS if options.coding == "graded" else 0
     pins = Pins.of(options.pins)
     steps = (
-        *simplify_passes(strict=options.strict, maxpool=options.maxpool),
+        *simplify_passes(strict=options.strict, maxpool=options.maxpool, constant_axons=constant_axons),
         *middle,
         RequireNeurons(),
         *partition_passes(options.partitioner, options.chips),

@@ -10,11 +10,14 @@ from nmc.ir.connectivity import Array, size
 from nmc.ir.layers import LayerGraph
 from nmc.kernels.graph import execute_graph
 
-SAMPLES_MAX = 256
-"""Statistics settle well before; more samples only take longer."""
+SAMPLES_MAX = 1024
+"""Of the user's samples that are used; more only take longer."""
+
+ACTIVATION_SAMPLES = 256
+"""Samples whose activations are kept: ranges and means settle well before."""
 
 ACTIVATION_BYTES = 1 << 30
-"""Budget for the activations kept; fewer samples are used where they would not fit."""
+"""Budget for the activations kept; those of fewer samples are where they would not fit."""
 
 
 class CalibrationOracle:
@@ -30,7 +33,8 @@ class CalibrationOracle:
         values = sum(size(layer.shape) for layer in graph.layers)
         fits = max(ACTIVATION_BYTES // (4 * max(values, 1)), 8)
         self._graph = graph
-        self._inputs = np.ascontiguousarray(inputs[: min(SAMPLES_MAX, fits)], dtype=np.float32)
+        self._kept = min(ACTIVATION_SAMPLES, fits)
+        self._inputs = np.ascontiguousarray(inputs[:SAMPLES_MAX], dtype=np.float32)
         self._from_data = from_data
         self._known: dict[str, Array] = {}
 
@@ -54,14 +58,15 @@ class CalibrationOracle:
             self._graph, self._known = graph, {}
 
     def activations(self, names: Iterable[str]) -> dict[str, Array]:
-        """(N, *shape) float32 values of the named layers."""
+        """(M, *shape) float32 values of the named layers on the first M <= N inputs."""
         names = tuple(names)
         new = [name for name in names if name not in self._known]
         if new:
             batch = 16
             parts: dict[str, list[Array]] = {name: [] for name in new}
-            for first in range(0, len(self._inputs), batch):
-                values = execute_graph(self._graph, self._inputs[first : first + batch], new)
+            inputs = self._inputs[: self._kept]
+            for first in range(0, len(inputs), batch):
+                values = execute_graph(self._graph, inputs[first : first + batch], new)
                 for name in new:
                     parts[name].append(values[name].astype(np.float32))
             self._known |= {name: np.concatenate(chunks) for name, chunks in parts.items()}

@@ -37,7 +37,7 @@ class Oracle(Protocol):
         ...
 
     def activations(self, names: Iterable[str]) -> dict[str, Array]:
-        """(N, *shape) values of the named layers of the network as it was simplified."""
+        """(M, *shape) values of the named layers of the network as it was simplified, on the first M <= N inputs."""
         ...
 
 

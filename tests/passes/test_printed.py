@@ -19,7 +19,7 @@ from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.partition import partition_passes
 from nmc.passes.place import placement_pass
-from nmc.passes.quantize.correct_bias import CorrectBias
+from nmc.passes.quantize.calibrate_layers import CalibrateLayers
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
 from nmc.passes.route import RouteXY
@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent / "printed"
 MAPPING: tuple[Pass, ...] = (*partition_passes("tiles"), placement_pass("row-major"), RouteXY(), CheckMapping())
 PIPELINES: dict[str, tuple[LayerGraph, tuple[Pass, ...]]] = {
     "simplify": (exported_graph(), simplify_passes()),
-    "rate": (residual_graph(), (ConvertRate(8), AlignWindows(), CorrectBias(), QuantizeRate(), HostInput())),
+    "rate": (residual_graph(), (ConvertRate(8), AlignWindows(), CalibrateLayers(), QuantizeRate(), HostInput())),
     "graded": (residual_graph(), (ConvertGraded(), AlignWindows(), QuantizeGraded())),
     "mapping": (residual_graph(side=4), (ConvertRate(4), AlignWindows(), QuantizeRate(), *MAPPING)),
 }

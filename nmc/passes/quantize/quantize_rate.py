@@ -86,12 +86,7 @@ class QuantizeRate:
 
     def run(self, program: Network, context: Context) -> Network:
         """The integer network."""
-        target = context.target
-        if self.thresholds is not None:
-            most = max(min(self.thresholds, target.core.threshold_profiles or self.thresholds), 1)
-            target = replace(target, core=replace(target.core, threshold_profiles=most))
-        grid = weight_grid(target.weights, self.bits)
-        ranges = _message_ranges(program)
+        quantizer = Quantizer.of(program, context.target, self.bits, self.thresholds)
         populations: list[Population] = []
         projections: list[Projection] = []
         units: dict[str, Array] = {}
@@ -102,13 +97,12 @@ class QuantizeRate:
                 populations.append(population)
                 continue
             if not incoming:
-                populations.append(replace(population, neuron=_input_neuron(population, program)))
+                populations.append(input_neuron(population, program))
                 continue
-            fit = _Fit(population, incoming, ranges, grid, target, program.timesteps)
-            scaled, stored = fit.solve()
-            projections.extend(scaled.projections)
-            populations.append(replace(population, neuron=stored))
-            units[population.name] = scaled.unit
+            stored = quantizer.store(population, incoming)
+            projections.extend(stored.projections)
+            populations.append(replace(population, neuron=stored.neuron))
+            units[population.name] = stored.unit
         outputs = tuple(replace(s, scale=s.scale * units[s.population] / UNIT) for s in program.outputs)
         order = {p.name: number for number, p in enumerate(program.projections)}
         projections.sort(key=lambda p: order[p.name])
@@ -122,8 +116,58 @@ def _message_ranges(network: Network) -> Mapping[str, tuple[int, int]]:
     return ranges
 
 
-def _input_neuron(population: Population, network: Network) -> LIF:
-    """The integer neuron of an input population that its bias drives (unit: one count of q)."""
+@dataclass(frozen=True, eq=False)
+class StoredLayer:
+    """A population as the target stores it.
+
+    Attributes:
+        projections: integer ones.
+        unit: (C,) real value of one unit of their sum.
+        neuron: over integers.
+    """
+
+    projections: tuple[Projection, ...]
+    unit: Array
+    neuron: Neuron
+
+
+@dataclass(frozen=True, eq=False)
+class Quantizer:
+    """Turns populations over reals into what a target stores, one by one.
+
+    Attributes:
+        ranges: smallest and largest message of every population.
+        grid: of the weights.
+        target: its limits.
+        timesteps: T.
+    """
+
+    ranges: Mapping[str, tuple[int, int]]
+    grid: WeightGrid
+    target: Target
+    timesteps: int
+
+    @classmethod
+    def of(cls, network: Network, target: Target, bits: int | None, thresholds: int | None = None) -> Quantizer:
+        """For a network; ``bits`` and ``thresholds`` as in `QuantizeRate`."""
+        if thresholds is not None:
+            most = max(min(thresholds, target.core.threshold_profiles or thresholds), 1)
+            target = replace(target, core=replace(target.core, threshold_profiles=most))
+        return cls(_message_ranges(network), weight_grid(target.weights, bits), target, network.timesteps)
+
+    def store(self, population: Population, incoming: tuple[Projection, ...]) -> StoredLayer:
+        """The population and its incoming projections over integers.
+
+        Raises:
+            NmcError: (exit 4) no unit fits.
+        """
+        fit = _Fit(population, incoming, self.ranges, self.grid, self.target, self.timesteps)
+        scaled, neuron = fit.solve()
+        return StoredLayer(scaled.projections, scaled.unit, neuron)
+
+
+def input_neuron(population: Population, network: Network) -> Population:
+    """The input population that its bias drives, over integers (unit: one count of q)."""
     neuron = population.neuron
     if not isinstance(neuron, IF):
         raise TypeError(f"{population.name} is not a spiking input")
@@ -131,7 +175,8 @@ def _input_neuron(population: Population, network: Network) -> LIF:
     threshold = np.maximum(np.rint(neuron.threshold * (1 << int(exponent)) / UNIT).astype(np.int64), 1)
     zero = np.zeros((), dtype=np.int64)
     fire = _in_units(neuron.fire, UNIT / 2.0 ** int(exponent))
-    return LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset, fire=fire)
+    stored = LIF(threshold, zero, exponent, threshold * (UNIT // 2), reset=neuron.reset, fire=fire)
+    return replace(population, neuron=stored)
 
 
 def _in_units(fire: Fire, unit: Array | float) -> Fire:

@@ -16,11 +16,11 @@ from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
 from nmc.passes.simplify.pool_slices import PoolSlices
 from nmc.passes.simplify.refuse_approximation import RefuseApproximation
-from nmc.passes.simplify.relay_pooling import RelayPooling
+from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS, RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
 
 
-def simplify_passes(*, strict: bool = False, maxpool: str = "exact") -> tuple[Pass, ...]:
+def simplify_passes(*, strict: bool = False, maxpool: str = "exact", constant_axons: int = CONSTANT_AXONS) -> tuple[Pass, ...]:
     """The simplify stage in order: from a graph as read to the canonical form.
 
     What changes values comes first, so that all passes behind are held to the same values.
@@ -28,6 +28,7 @@ def simplify_passes(*, strict: bool = False, maxpool: str = "exact") -> tuple[Pa
     Args:
         strict: refuse what can only be approximated.
         maxpool: ``exact`` or ``average``.
+        constant_axons: as in `RelayPooling`; codings that keep biases in neurons need none.
     """
     first: tuple[Pass, ...] = (RefuseApproximation(maxpool),) if strict else ()
     averaged: tuple[Pass, ...] = (AverageMaxpool(),) if maxpool == "average" else ()
@@ -46,7 +47,7 @@ def simplify_passes(*, strict: bool = False, maxpool: str = "exact") -> tuple[Pa
         LegalisePooling(),
         LegaliseShortcut(),
         FoldLayout(),
-        RelayPooling(),
+        RelayPooling(constant_axons),
         FuseLinear(),
         Canonicalise(),
     )

@@ -41,7 +41,12 @@ class RelayPooling:
     time step, but multiplies the layer's fan-in by the size of the window. Where that would
     pass the target's ``in_axons``, the pooling stays a population. Its values are not
     negative, so the ReLU changes none.
+
+    Attributes:
+        constant_axons: of a core, that the coding takes for biases at the most.
     """
+
+    constant_axons: int = CONSTANT_AXONS
 
     name: ClassVar[str] = "relay-pooling"
     stage: ClassVar[str] = "simplify"
@@ -53,7 +58,7 @@ class RelayPooling:
         graph, limit = as_graph(program), context.target.core.in_axons
         if limit is None:
             return program
-        relayed = {layer.name for layer in graph.layers if _relays(layer, graph) and _too_wide(layer, graph, limit)}
+        relayed = {layer.name for layer in graph.layers if _relays(layer, graph) and _too_wide(layer, graph, limit - self.constant_axons)}
         if not relayed:
             return program
         taken = {layer.name for layer in graph.layers}
@@ -88,4 +93,4 @@ def _too_wide(layer: Layer, graph: LayerGraph, limit: int) -> bool:
         return False
     readers = [graph.by_name[name].op for name in graph.users[layer.name]]
     wide = [composed_fan_in(r.connectivity, op.connectivity) for r in readers if isinstance(r, Linear)]
-    return max(wide, default=0) + CONSTANT_AXONS > limit
+    return max(wide, default=0) > limit

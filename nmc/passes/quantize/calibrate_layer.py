@@ -1,0 +1,272 @@
+"""One layer of calibrate-layers: weights, then neurons, then what the spikes leave of the activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from nmc.ir.connectivity import Array
+from nmc.ir.network import Population, Projection
+from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator
+from nmc.ir.reference import per_channel
+from nmc.kernels.calibrate_rows import Rows
+from nmc.kernels.calibrate_solve import Jitter, ridge
+from nmc.passes.quantize.quantize_rate import Quantizer, StoredLayer
+from nmc.passes.quantize.refit_weights import (
+    INPUTS_MAX,
+    JITTER_ROWS,
+    STRENGTH,
+    Design,
+    design,
+    fittable,
+    refit,
+    refit_readout,
+)
+from nmc.passes.quantize.search_neuron import (
+    UNIT,
+    Candidate,
+    FoundNeuron,
+    LayerDrive,
+    match_means,
+    search_neuron,
+)
+
+
+class Effort(Protocol):
+    """What may be done: the options of calibrate-layers."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def refit(self) -> bool: ...
+    @property
+    def feedback(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTask:
+    """What there is to know of a layer.
+
+    Attributes:
+        population: over reals.
+        incoming: its projections, folded with the scales that their sources now have.
+        rows: drawn for it.
+        patches: by projection, what the rows read.
+        drive: (rows, C) the float network's pre-activations.
+        largest: (C,) the largest of them in all samples.
+        scales: decode scales of the sources.
+        timesteps: T.
+        quantizer: of the target.
+    """
+
+    population: Population
+    incoming: tuple[Projection, ...]
+    rows: Rows
+    patches: Mapping[str, Array]
+    drive: Array
+    largest: Array
+    scales: Mapping[str, Array]
+    timesteps: int
+    quantizer: Quantizer
+
+    @property
+    def top(self) -> Array:
+        """(C,) the largest activation, positive: a channel that never was active takes the layer's."""
+        above = np.where(self.largest > 0, self.largest, max(float(self.largest.max()), 0.0))
+        return np.where(above > 0, above, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedLayer:
+    """A layer over reals.
+
+    Attributes:
+        scale: (C,) decode scale; None for a read-out or an input.
+    """
+
+    population: Population
+    projections: tuple[Projection, ...]
+    scale: Array | None = None
+
+
+def calibrate_layer(task: LayerTask, effort: Effort) -> CalibratedLayer:
+    """The layer with weights and neurons that fit what its sources send."""
+    neuron = task.population.neuron
+    match neuron:
+        case IF():
+            return _spiking(task, neuron, effort)
+        case IdealIntegrator():
+            return _readout(task, neuron, effort)
+        case _:
+            raise TypeError(f"{type(neuron).__name__} in a rate network")
+
+
+def _design(task: LayerTask) -> Design | None:
+    free = [p for p in task.incoming if fittable(p)]
+    # What comes from a source is exact: there is nothing to make up for.
+    free = [p for p in free if task.patches[p.name].shape[1] == task.timesteps or task.timesteps == 1]
+    if not free or not (task.rows.local or len(task.population.shape) == 1):
+        return None
+    inputs = sum(task.patches[p.name].shape[2] for p in free)
+    return design(free, task.patches, task.scales, task.timesteps) if inputs <= INPUTS_MAX else None
+
+
+def _with_jitter(task: LayerTask, fit: Design, stored: StoredLayer, kept: Sequence[str]) -> Design:
+    """The design that knows how uneven its inputs arrive, beside what the ``kept`` projections bring."""
+    if task.timesteps < 2:
+        return fit
+    part = slice(0, len(task.rows), -(-len(task.rows) // JITTER_ROWS))
+    besides = np.zeros((len(task.rows), task.timesteps, task.population.shape[0]), dtype=np.float32)
+    for projection in stored.projections:
+        if projection.name in kept:
+            besides += task.rows.sums(projection, task.patches[projection.name])
+    patches = np.concatenate([task.patches[p.name][part] for p in fit.projections], axis=2)
+    real = besides[part].astype(np.float64) * stored.unit / task.timesteps
+    return replace(fit, jitter=Jitter.of(patches, fit.unit, real))
+
+
+def _delivered(task: LayerTask, stored: StoredLayer, names: Sequence[str]) -> Array:
+    """(rows, C) real value per inference that stored projections deliver."""
+    total = np.zeros((len(task.rows), task.population.shape[0]))
+    for projection in stored.projections:
+        if projection.name in names:
+            sums = task.rows.sums(projection, task.patches[projection.name])
+            total += sums.sum(axis=1, dtype=np.float64) * (task.timesteps // sums.shape[1])
+    return total * stored.unit / task.timesteps
+
+
+def _merged(task: LayerTask, changed: Sequence[Projection]) -> tuple[Projection, ...]:
+    new = {p.name: p for p in changed}
+    return tuple(new.get(p.name, p) for p in task.incoming)
+
+
+def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
+    population = task.population
+    # The thresholds that weights and biases must leave room for.
+    wide = replace(neuron, threshold=per_channel(task.top, population.shape)) if effort.rounds else neuron
+    layer = _Layer(replace(population, neuron=wide), task.incoming)
+    fit = _design(task) if effort.refit else None
+    if fit is not None:
+        stored = task.quantizer.store(layer.population, layer.projections)
+        kept = [p.name for p in task.incoming if p.name not in {q.name for q in fit.projections}]
+        wanted = task.drive - _delivered(task, stored, kept)
+        fit = _with_jitter(task, fit, stored, kept)
+        projections, offset = refit(fit, wanted, task.rows.parameter(neuron.bias))
+        layer = layer.changed(_merged(task, projections), offset)
+    best, found = _with_neuron(task, layer, effort.rounds)
+    for _ in range(effort.feedback if fit is not None and effort.rounds else 0):
+        moved = _fed_back(task, fit, layer, found)
+        tried, judged = _with_neuron(task, moved, effort.rounds)
+        if judged.error.sum() >= found.error.sum():
+            break
+        layer, best, found = moved, tried, judged
+    return CalibratedLayer(best.population, best.projections, found.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A population over reals and its projections."""
+
+    population: Population
+    projections: tuple[Projection, ...]
+
+    def changed(self, projections: tuple[Projection, ...], offset: Array) -> _Layer:
+        """With other weights, and ``offset`` (C,) added to the bias."""
+        neuron = self.population.neuron
+        if not isinstance(neuron, IF | IdealIntegrator):
+            raise TypeError(f"{type(neuron).__name__} has no real bias")
+        bias = neuron.bias + per_channel(offset, self.population.shape)
+        return _Layer(replace(self.population, neuron=replace(neuron, bias=bias)), projections)
+
+
+def _fed_back(task: LayerTask, fit: Design | None, layer: _Layer, found: FoundNeuron) -> _Layer:
+    """The weights moved by what explains the error that the spikes leave.
+
+    Rows in which neither the neuron nor the activation is above zero have no error that weights
+    could mend.
+    """
+    if fit is None:
+        return layer
+    values = np.maximum(task.drive, 0.0)
+    error = values - found.counts * (found.scale / task.timesteps)
+    error = np.where((task.drive > 0) | (found.counts > 0), error - error.mean(axis=0), 0.0)
+    names = {p.name for p in fit.projections}
+    now = replace(fit, projections=tuple(p for p in layer.projections if p.name in names))
+    change, offset = ridge(fit.counts, fit.unit, error, STRENGTH, now.pull(now.real_weights()))
+    new = {p.name: p for p in now.moved(change)}
+    return layer.changed(tuple(new.get(p.name, p) for p in layer.projections), offset)
+
+
+def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
+    neuron = stored.neuron
+    if not isinstance(neuron, LIF):
+        raise TypeError(f"{type(neuron).__name__} does not spike")
+    total = np.zeros((len(task.rows), task.timesteps, task.population.shape[0]), dtype=np.float32)
+    for projection in stored.projections:
+        total += task.rows.sums(projection, task.patches[projection.name])
+    return LayerDrive(
+        neuron,
+        total,
+        task.rows.parameter(neuron.bias),
+        np.maximum(task.drive, 0.0),
+        task.top,
+        stored.unit,
+        0,
+        task.quantizer.target.neurons.threshold_max,
+    )
+
+
+def _with_neuron(task: LayerTask, layer: _Layer, rounds: int) -> tuple[_Layer, FoundNeuron]:
+    """The layer with the best neurons for its weights."""
+    stored = task.quantizer.store(layer.population, layer.projections)
+    drive = _drive(task, stored)
+    given = _as_stored(task, drive.stored)
+    found = search_neuron(drive, rounds=rounds) if rounds else match_means(drive, given)
+    done = _applied(layer, stored, found)
+    again = task.quantizer.store(done.population, done.projections)
+    if not np.array_equal(again.unit, stored.unit):
+        # The found thresholds took other units: what is stored now is measured once more.
+        drive = _drive(task, again)
+        found = match_means(drive, _as_stored(task, drive.stored))
+        done = _applied(done, again, found)
+    return done, found
+
+
+def _as_stored(task: LayerTask, neuron: LIF) -> Candidate:
+    channels = np.zeros(task.population.shape[0])
+    threshold = task.rows.parameter(neuron.threshold)[0].astype(np.float64)
+    return Candidate(threshold, task.rows.parameter(neuron.v0)[0].astype(np.float64), channels)
+
+
+def _applied(layer: _Layer, stored: StoredLayer, found: FoundNeuron) -> _Layer:
+    """The layer over reals whose stored form has the found neurons."""
+    population, neuron, candidate = layer.population, layer.population.neuron, found.candidate
+    if not isinstance(neuron, IF):
+        raise TypeError(f"{type(neuron).__name__} does not spike")
+    shape, per_v = population.shape, stored.unit / UNIT
+    new = replace(
+        neuron,
+        threshold=per_channel(candidate.threshold * stored.unit, shape),
+        v0=per_channel(candidate.v0 * per_v, shape),
+        bias=neuron.bias + per_channel(candidate.bias_shift * per_v, shape),
+    )
+    return _Layer(replace(population, neuron=new), layer.projections)
+
+
+def _readout(task: LayerTask, neuron: IdealIntegrator, effort: Effort) -> CalibratedLayer:
+    layer = _Layer(task.population, task.incoming)
+    fit = _design(task) if effort.refit else None
+    if fit is not None and len(fit.projections) == len(task.incoming):
+        fitted = refit_readout(fit, task.drive, task.rows.parameter(neuron.bias))
+        if fitted is not None:
+            layer = layer.changed(_merged(task, fitted[0]), fitted[1])
+    stored = task.quantizer.store(layer.population, layer.projections)
+    if not isinstance(stored.neuron, Integrator):
+        raise TypeError(f"{type(stored.neuron).__name__} is no read-out")
+    got = _delivered(task, stored, [p.name for p in task.incoming])
+    got += task.rows.parameter(stored.neuron.bias) * stored.unit / UNIT
+    layer = layer.changed(layer.projections, (task.drive - got).mean(axis=0))
+    return CalibratedLayer(layer.population, layer.projections)

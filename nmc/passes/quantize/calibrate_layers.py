@@ -1,0 +1,157 @@
+"""Calibration in the loop: every layer is set to what the layers before it really send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.ir.connectivity import Array
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import IF, IdealIntegrator, Source
+from nmc.ir.reference import encode
+from nmc.kernels.calibrate_rows import Rows
+from nmc.kernels.layerwise import AnalogStep, LaidPopulation, LaidProjection, analog
+from nmc.kernels.parallel import parallel
+from nmc.kernels.propagate import to_channels_last
+from nmc.passes.base import Context
+from nmc.passes.quantize.calibrate_layer import CalibratedLayer, LayerTask, calibrate_layer
+from nmc.passes.quantize.quantize_rate import Quantizer, input_neuron
+
+
+@dataclass(frozen=True)
+class CalibrateLayers:
+    """Set weights, thresholds, initial potentials and biases on simulated spikes, layer by layer.
+
+    The layers before are simulated as they will be stored, in integers, on all calibration
+    samples. On rows drawn from all of them (`nmc.kernels.calibrate_rows`) a layer's weights are
+    fitted again to the float network's pre-activations, quantized as the target will store them,
+    and its neurons are searched per channel: threshold, initial potential (it may be negative)
+    and bias, by what the best affine read-out of the spike count leaves of the activation. What
+    one spike is worth to the layers behind is that read-out's gain, not the threshold. The
+    program stays one over reals; quantize-rate makes of it the integers simulated here.
+
+    A network with loops is left as it is: what a loop brings depends on the layer itself.
+
+    Attributes:
+        rows: per layer, at most.
+        rounds: of the search; 0 keeps the neurons and only corrects the biases.
+        refit: whether weights may change.
+        feedback: times that the weights are fitted to what the spikes leave of the activations.
+        bits: of a weight, as quantize-rate will store it.
+    """
+
+    rows: int = 16384
+    rounds: int = 2
+    refit: bool = True
+    feedback: int = 2
+    bits: int | None = None
+
+    name: ClassVar[str] = "calibrate-layers"
+    stage: ClassVar[str] = "quantize"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The same network with other numbers."""
+        if program.recurrent:
+            return program
+        run = _Run(self, program, context)
+        populations: list[Population] = []
+        projections: dict[str, Projection] = {}
+        for number, population in enumerate(program.populations):
+            done = run.layer(number, population)
+            populations.append(done.population)
+            projections |= {p.name: p for p in done.projections}
+            context.progress(f"calibrate {population.name}", (number + 1) / len(program.populations))
+        ordered = tuple(projections[p.name] for p in program.projections)
+        return replace(program, populations=tuple(populations), projections=ordered, scales=run.scales)
+
+
+class _Run:
+    """What grows while layers are calibrated.
+
+    Attributes:
+        scales: decode scale of every population, the new one where it is known.
+        sent: by population, (T, n) messages of each sample, until nobody reads them any more.
+    """
+
+    def __init__(self, options: CalibrateLayers, network: Network, context: Context) -> None:
+        self.options, self.network, self.context = options, network, context
+        self.scales: dict[str, Array] = dict(network.scales)
+        self.sent: dict[str, list[Array]] = {}
+        self._left = {name: len(projections) for name, projections in network.outgoing.items()}
+        inputs = encode(network, context.calibration.inputs)
+        self._flat = to_channels_last(inputs, network.by_name[network.input.population].shape)
+        self._analog: Iterator[AnalogStep] = analog(network, inputs)
+        self._quantizer = Quantizer.of(network, context.target, options.bits)
+
+    def layer(self, number: int, population: Population) -> CalibratedLayer:
+        """Calibrate one population and simulate it."""
+        incoming = self.network.incoming[population.name]
+        neuron = population.neuron
+        drive = np.zeros((0, 0)) if isinstance(neuron, Source) else next(self._analog).drive
+        if not incoming:
+            stored = population if isinstance(neuron, Source) else input_neuron(population, self.network)
+            self.sent[population.name] = self._respond(stored, None, is_input=True)
+            return CalibratedLayer(population, ())
+        folded = tuple(self._refolded(p) for p in incoming)
+        if not isinstance(neuron, IF | IdealIntegrator):
+            raise TypeError(f"{type(neuron).__name__} in a rate network")
+        generator = self.context.generator(f"calibrate-layers:{number}")
+        rows = Rows.draw(population.shape, incoming, len(self._flat), self._row_count(incoming), generator)
+        patches = {p.name: rows.patches(p.connectivity, self.sent[p.source]) for p in incoming}
+        task = LayerTask(
+            population, folded, rows, patches, rows.of(drive), drive.reshape(-1, population.shape[0]).max(axis=0),
+            self.scales, self.network.timesteps, self._quantizer,
+        )  # fmt: skip
+        done = calibrate_layer(task, self.options)
+        if done.scale is not None:
+            self.scales[population.name] = done.scale
+        if self.network.outgoing[population.name]:
+            stored_layer = self._quantizer.store(done.population, done.projections)
+            self.sent[population.name] = self._respond(
+                replace(population, neuron=stored_layer.neuron), stored_layer.projections
+            )
+        self._forget(incoming)
+        return done
+
+    def _row_count(self, incoming: Sequence[Projection]) -> int:
+        """Fewer rows than asked for where their patches would take too much memory."""
+        steps = self.network.timesteps
+        inputs = sum(int(p.connectivity.weight.size // p.connectivity.out_shape[0]) for p in incoming)
+        return max(min(self.options.rows, PATCH_BYTES // max(inputs * steps, 1)), 256)
+
+    def _refolded(self, projection: Projection) -> Projection:
+        """The projection with its source's new decode scale instead of the old one."""
+        ratio = self.scales[projection.source] / self.network.scales[projection.source]
+        connectivity = projection.connectivity
+        by_weight = ratio if ratio.ndim == 0 else ratio[connectivity.column_channel()]
+        return replace(projection, connectivity=connectivity.with_weight(connectivity.weight * by_weight))
+
+    def _respond(
+        self, population: Population, projections: Sequence[Projection] | None, *, is_input: bool = False
+    ) -> list[Array]:
+        """Messages of a stored population in every sample."""
+        arriving = tuple(LaidProjection.lay(p) for p in projections or ())
+        laid = LaidPopulation(population, arriving, self.network.timesteps, is_input)
+        out: list[Array] = [np.zeros(0)] * len(self._flat)
+
+        def one(index: int) -> None:
+            heard = {part.projection.source: self.sent[part.projection.source][index] for part in arriving}
+            out[index], _ = laid.respond(laid.totals(heard), self._flat[index])
+
+        parallel(one, len(out))
+        return out
+
+    def _forget(self, incoming: Sequence[Projection]) -> None:
+        for projection in incoming:
+            self._left[projection.source] -= 1
+            if self._left[projection.source] == 0:
+                del self.sent[projection.source]
+
+
+PATCH_BYTES = 1 << 28
+"""Budget for the patches of one layer."""
