@@ -51,13 +51,11 @@ class Board:
 
     Attributes:
         name: of the chip's target, and of the device.
-        config: Lava's run configuration.
         chip: the value of LOIHI_GEN where the user gives none (Lava's own default for Loihi 2).
         stands_for: what LOIHI_GEN begins with for this chip.
     """
 
     name: str
-    config: str
     chip: str
     stands_for: str
 
@@ -85,8 +83,8 @@ class Board:
             yield f"extension: {python} has no {', '.join(lacking)} ({self._get_extension(python)})"
 
     def _get_extension(self, python: Path | None) -> str:
-        where = f"{python} -m pip install" if python else "install it into Lava's Python"
-        return f"Intel's lava-loihi is for members of the Intel Neuromorphic Research Community; {where}"
+        where = f"{python} -m pip install ITS-ARCHIVE" if python else "install it into Lava's Python"
+        return f"Intel's lava-loihi, for members of the Intel Neuromorphic Research Community: {where}"
 
     def _without_board(self) -> Iterator[str]:
         given = os.environ
@@ -135,7 +133,7 @@ class Board:
 
 
 BOARDS = {
-    "loihi1": Board("loihi1", "Loihi1HwCfg", "N2A2", "N2"),
-    "loihi2": Board("loihi2", "Loihi2HwCfg", "N3B3", "N3"),
+    "loihi1": Board("loihi1", "N2A2", "N2"),
+    "loihi2": Board("loihi2", "N3B3", "N3"),
 }
 """By name. The generations are those of ``lava.utils.loihi.ChipGeneration``."""
