@@ -67,6 +67,43 @@ def test_resize_to_sizes_and_along_named_axes(tmp_path: Path) -> None:
     read_exactly(model_of(nodes, stored, ["N", 2, 4, 6], opset=18), tmp_path)
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_written_into_sizes_and_bounds(tmp_path: Path, batch: int) -> None:
+    nodes = [
+        helper.make_node("Resize", ["x", "", "", "sizes"], ["a"], mode="linear"),
+        helper.make_node("Resize", ["a", "", "", "large"], ["b"], mode="nearest"),
+        helper.make_node("Slice", ["b", "zero", "batch", "zero"], ["c"]),
+        helper.make_node("Expand", ["c", "shape"], ["y"]),
+    ]
+    stored = {
+        "sizes": np.array([batch, 2, 5, 1]),
+        "large": np.array([batch, 2, 15, 1]),
+        "zero": np.array([0]),
+        "batch": np.array([batch]),
+        "shape": np.array([batch, 2, 15, 4]),
+    }
+    read_exactly(model_of(nodes, stored, [batch, 2, 3, 2]), tmp_path)
+
+
+def test_a_slice_of_the_batch_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Slice", ["x", "zero", "three", "zero"], ["y"])
+    for batch in ("N", 20):
+        model = model_of([node], {"zero": np.array([0]), "three": np.array([3])}, [batch, 2])
+        (problem,) = check_model(saved(model, tmp_path)).diagnostics
+        assert problem.slug == "operator-unsupported" and "batch" in problem.message
+
+
+def test_slopes_that_differ_within_a_channel(tmp_path: Path) -> None:
+    node = helper.make_node("PRelu", ["x", "slope"], ["y"])
+    read_exactly(model_of([node], {"slope": floats(2, 3)}, ["N", 2, 3]), tmp_path)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"pads": [1, 0, 1, 1], "count_include_pad": 1}])
+def test_averages_with_dilation(tmp_path: Path, attributes: Attributes) -> None:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], dilations=[2, 3], **attributes)
+    read_exactly(model_of([node], {}, ["N", 2, 8, 9], opset=19), tmp_path)
+
+
 @pytest.mark.parametrize("opset", [9, 8, 10])
 def test_upsampling_of_older_opsets(tmp_path: Path, opset: int) -> None:
     inputs, options = (["x", "scales"], {}) if opset > 8 else (["x"], {"scales": [1.0, 1.0, 2.0, 3.0]})

@@ -52,11 +52,13 @@ class Patch:
     Attributes:
         inputs: input position -> constant that replaces the tensor there.
         expanded: input position -> constant without batch axis, repeated for each sample.
+        dropped: optional inputs that it does without.
         attributes: new values of attributes that the node has.
     """
 
     inputs: dict[int, Array] = field(default_factory=dict)
     expanded: dict[int, Array] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
     attributes: dict[str, int] = field(default_factory=dict)
 
 

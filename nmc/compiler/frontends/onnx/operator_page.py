@@ -19,17 +19,17 @@ _ABOUT = """\
 Exact means exact before coding: weights and messages are rounded to the chip's integers afterwards.
 
 **Quantization of the file.** Weights behind `DequantizeLinear` are folded to the real numbers that they stand for.
-Between activations the scale and zero point of a `QuantizeLinear` say which range the value has: the value is clipped to
-that range and not rounded, since the code of the messages on the chip rounds. So a value lies half a step of the file beside
-that of ONNX Runtime at the most, before the chip's own rounding; the ranges are the file's and are not fitted again. No
-clip is made behind the input, where the calibration inputs stay inside the range, and behind a softmax, sigmoid or argmax
-at the end. An input of 8-bit integers takes the same integers as numbers; an output of 8-bit integers gives the real
-numbers that they stand for.
+Between activations the scale and zero point of a `QuantizeLinear` say which range a value has: it is clipped to that
+range and not rounded, since the code of the messages on the chip rounds. For equal inputs a layer then lies half a
+step of the file beside ONNX Runtime at the most, before the chip's own rounding; the ranges are the file's and are not
+fitted again. No clip is made behind the input, where the calibration inputs stay inside the range, and behind a
+softmax, sigmoid or argmax at the end. An input of 8-bit integers takes the same integers as numbers; an output of 8-bit
+integers gives the real numbers that they stand for.
 
-**Approximations.** A smooth activation becomes the sum of ReLUs whose largest error over the calibrated range (and a
+**Approximations.** A smooth activation becomes a sum of ReLUs whose largest error over the calibrated range (and a
 tenth more) is small: 2 % of the standard deviation of its values unless `--set approximate-activation.error=` says
-otherwise, with at most 16 ReLUs (`approximate-activation.most`). `--maxpool average` replaces each maximum pooling by the
-average over the same windows.
+otherwise, with at most 16 ReLUs (`approximate-activation.most`). `--maxpool average` replaces each maximum pooling by
+the average over the same windows.
 """
 
 

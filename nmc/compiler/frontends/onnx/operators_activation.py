@@ -7,7 +7,7 @@ import numpy as np
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.operators_arithmetic import alike, fitted
-from nmc.ir.connectivity import Array, Shape, Skip
+from nmc.ir.connectivity import Array, Shape, Skip, sparse_from_synapses
 from nmc.ir.layers import Add, BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
 
 UNBOUNDED = 1e30
@@ -53,12 +53,20 @@ def import_leaky_relu(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_prelu(node: Node, graph: GraphBuilder) -> None:
-    """A constant slope for each channel or for all: two ReLUs, one of x, one of -x."""
+    """A constant slope: two ReLUs, one of x, one of -x."""
     shape = graph.activation(node, 0)
-    slope = fitted(graph, node.input(1), shape).reshape(shape[0], -1)
-    if np.any(slope != slope[:, :1]):
-        raise Refusal("operator-unsupported", "the slope differs within a channel", "train one slope for each channel")
-    graph.add(node, LeakyRelu(slope[:, 0].copy()), (node.input(0),), shape)
+    slope = fitted(graph, node.input(1), shape)
+    rows = slope.reshape(shape[0], -1)
+    if np.all(rows == rows[:, :1]):
+        graph.add(node, LeakyRelu(rows[:, 0].copy()), (node.input(0),), shape)
+        return
+    positive = graph.add_inner(node, "positive", Relu(), (node.input(0),), shape)
+    negated = graph.add_inner(node, "negated", _times(-1.0, shape), (node.input(0),), shape)
+    negative = graph.add_inner(node, "negative", Relu(), (negated,), shape)
+    index = np.arange(slope.size)
+    each = sparse_from_synapses(index, index, -slope.reshape(-1), shape, shape)
+    less = graph.add_inner(node, "less", Linear(each, np.zeros(shape[0])), (negative,), shape)
+    graph.add(node, Add(), (positive, less), shape)
 
 
 def import_abs(node: Node, graph: GraphBuilder) -> None:

@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from nmc.compiler.frontends.onnx.fold import BATCHES, FoldError, Known, fold
+from nmc.compiler.frontends.onnx.fold import BATCHES, FoldError, Known, fold, known
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, IndexArray, Shape, sparse_from_synapses
@@ -87,6 +88,30 @@ def copies_of(node: Node, graph: GraphBuilder) -> Copies:
     if first.index.ndim == 0:
         raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "keep one axis, e.g. (N, 1)")
     return first
+
+
+def import_expand(node: Node, graph: GraphBuilder) -> None:
+    """Copies of elements to fixed places; not along the batch."""
+    shape = graph.constant(node.input(1), "the shape")
+    rank = len(graph.activation(node, 0)) + 1
+    if graph.batch is not None and shape.size == rank and shape[0] == graph.batch != 1:
+        # The file fixed its batch and wrote it into the shape.
+        free = np.array([1, *shape[1:]], dtype=np.int64)
+        graph.patch(node).inputs[1] = free
+        node = with_inputs(node, graph, {1: free})
+    import_copies(node, graph)
+
+
+def with_inputs(node: Node, graph: GraphBuilder, constants: dict[int, Array | None]) -> Node:
+    """The node with other constants at some inputs, None for no input there."""
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    for position, array in constants.items():
+        name = f"\0{node.name}/input{position}"
+        proto.input[position] = name if array is not None else ""
+        if array is not None:
+            graph.known[name] = known(array)
+    return Node(proto, node.index)
 
 
 def import_copies(node: Node, graph: GraphBuilder) -> None:

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
-from nmc.ir.layers import AveragePool, MaxPool, Op
+from nmc.ir.connectivity import Conv2d, Shape, size
+from nmc.ir.layers import AveragePool, Linear, MaxPool, Op
 
 GLOBAL_WINDOW_MAX = 256
 """Values of a map under a global maximum: each but one takes a neuron."""
 
 
 def import_average_pool(node: Node, graph: GraphBuilder) -> None:
-    """1-D to 3-D; any padding, auto_pad, ceil_mode, count_include_pad."""
+    """1-D to 3-D; any padding, auto_pad, ceil_mode, count_include_pad, dilations."""
     counts = bool(node.integer("count_include_pad", 0))
     view, axes = ImageView(node, graph), _axes(node, graph)
-    if any(axis.dilation != 1 for axis in axes):
-        dilations = [axis.dilation for axis in axes]
-        raise Refusal("operator-unsupported", f"dilations {dilations}", "use a pooling without dilation")
-    _pool(node, view, axes, lambda w: AveragePool(w.kernel, w.stride, w.pads, counts))
+    dilations = [axis.dilation for axis in axes]
+    if max(dilations) == 1:
+        _pool(node, view, axes, lambda w, _: AveragePool(w.kernel, w.stride, w.pads, counts))
+        return
+    if node.integer("ceil_mode", 0) or (not counts and any(axis.before or axis.after for axis in axes)):
+        raise Refusal(
+            "operator-unsupported",
+            f"dilations {dilations} together with ceil_mode or padding that does not count",
+            "use a pooling without dilation, or without padding",
+        )
+    _pool(node, view, axes, _dilated_mean)
+
+
+def _dilated_mean(window: Window, shape: Shape) -> Linear:
+    weight = np.full((shape[0], 1, *window.kernel), 1.0 / size(window.kernel))
+    conv = Conv2d(weight, shape, window.stride, window.pads, window.dilation, shape[0])
+    return Linear(conv, np.zeros(shape[0]))
 
 
 def import_max_pool(node: Node, graph: GraphBuilder) -> None:
@@ -37,7 +53,7 @@ def import_max_pool(node: Node, graph: GraphBuilder) -> None:
             f"dilations {dilations} together with padding or ceil_mode",
             "use a pooling without dilation, or without padding",
         )
-    _pool(node, view, axes, lambda w: MaxPool(w.kernel, w.stride, w.pads, w.dilation))
+    _pool(node, view, axes, lambda w, _: MaxPool(w.kernel, w.stride, w.pads, w.dilation))
 
 
 def _axes(node: Node, graph: GraphBuilder) -> tuple[WindowAxis, ...]:
@@ -51,19 +67,25 @@ def _axes(node: Node, graph: GraphBuilder) -> tuple[WindowAxis, ...]:
     return axes
 
 
-def _pool(node: Node, view: ImageView, axes: tuple[WindowAxis, ...], op: Callable[[Window], Op]) -> None:
-    """Pool; a volume first over its slices, then over the depth of (C, D, H * W)."""
+def _pool(node: Node, view: ImageView, axes: tuple[WindowAxis, ...], op: Callable[[Window, Shape], Op]) -> None:
+    """Pool with the layer that ``op`` makes of a window over an image.
+
+    A volume is pooled over its slices first, then over the depth of (C, D, H * W).
+    """
     counts = tuple(axis.count(ceil=bool(node.integer("ceil_mode", 0))) for axis in axes)
     channels = view.shape[0]
     if len(axes) < 3:
         y, x = (WindowAxis(1), *axes)[-2:]
-        view.finish(op(Window.of(y, x)), (channels, *(1, *counts)[-2:]), (channels, *counts))
+        image = (channels, *(1, *view.sizes)[-2:])
+        view.finish(op(Window.of(y, x), image), (channels, *(1, *counts)[-2:]), (channels, *counts))
         return
     depth, y, x = axes
-    view.apply("slices", op(Window.of(y, x)), (channels * depth.size, *counts[1:]))
-    view.reshape((channels, depth.size, counts[1] * counts[2]))
+    slices = (channels * depth.size, *view.sizes[1:])
+    view.apply("slices", op(Window.of(y, x), slices), (slices[0], *counts[1:]))
+    seen = (channels, depth.size, counts[1] * counts[2])
+    view.reshape(seen)
     view.finish(
-        op(Window.of(depth, WindowAxis(counts[1] * counts[2]))),
+        op(Window.of(depth, WindowAxis(seen[2])), seen),
         (channels, counts[0], counts[1] * counts[2]),
         (channels, *counts),
     )
@@ -71,7 +93,7 @@ def _pool(node: Node, view: ImageView, axes: tuple[WindowAxis, ...], op: Callabl
 
 def import_global_average_pool(node: Node, graph: GraphBuilder) -> None:
     """1-D to 3-D."""
-    _global(node, graph, lambda size: AveragePool(size, size))
+    _global(node, graph, lambda whole: AveragePool(whole, whole))
 
 
 def import_global_max_pool(node: Node, graph: GraphBuilder) -> None:
@@ -79,24 +101,24 @@ def import_global_max_pool(node: Node, graph: GraphBuilder) -> None:
     _global(node, graph, largest)
 
 
-def largest(size: tuple[int, int]) -> MaxPool:
+def largest(whole: tuple[int, int]) -> MaxPool:
     """The maximum over a whole map.
 
     Raises:
         Refusal: it has more than `GLOBAL_WINDOW_MAX` values.
     """
-    if size[0] * size[1] > GLOBAL_WINDOW_MAX:
+    if size(whole) > GLOBAL_WINDOW_MAX:
         raise Refusal(
             "operator-unsupported",
-            f"a maximum over {size[0]} x {size[1]} = {size[0] * size[1]} values, the limit is {GLOBAL_WINDOW_MAX}",
+            f"a maximum over {whole[0]} x {whole[1]} = {size(whole)} values, the limit is {GLOBAL_WINDOW_MAX}",
             "pool in steps before it, or train with GlobalAveragePool",
         )
-    return MaxPool(size, size)
+    return MaxPool(whole, whole)
 
 
 def _global(node: Node, graph: GraphBuilder, op: Callable[[tuple[int, int]], Op]) -> None:
     view = ImageView(node, graph)
     channels, values = view.shape[0], view.sizes
-    size = (values[0] * values[1], values[2]) if len(values) == 3 else (1, *values)[-2:]
-    view.reshape((channels, *size))
-    view.finish(op((size[0], size[1])), (channels, 1, 1), (channels, *(1 for _ in values)))
+    whole = (values[0] * values[1], values[2]) if len(values) == 3 else (1, *values)[-2:]
+    view.reshape((channels, *whole))
+    view.finish(op((whole[0], whole[1])), (channels, 1, 1), (channels, *(1 for _ in values)))

@@ -11,7 +11,7 @@ from nmc.compiler.frontends.onnx.fold import BATCHES, FoldError, fold, known
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.operators_linear import bias_of, real
-from nmc.compiler.frontends.onnx.operators_move import probed
+from nmc.compiler.frontends.onnx.operators_move import probed, with_inputs
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, sparse_from_synapses
 from nmc.ir.layers import Linear
 
@@ -28,6 +28,13 @@ def import_resize(node: Node, graph: GraphBuilder) -> None:
     policy = node.text("keep_aspect_ratio_policy", "stretch")
     if coordinates == "tf_crop_and_resize" or policy != "stretch":
         raise Refusal("operator-unsupported", f"{coordinates}, {policy}", "resize to a fixed size, without cropping")
+    sizes = graph.axes(node.input(3), "the sizes") if node.input(3) and node.input(3) in graph.known else ()
+    if len(sizes) == len(shape) + 1 and graph.batch == sizes[0]:
+        # The file fixed its batch and wrote it into the sizes; factors say the same for any batch.
+        factors = np.array([1.0, *(_factor(n, m) for n, m in zip(shape, sizes[1:], strict=True))], dtype=np.float32)
+        patch = graph.patch(node)
+        patch.inputs[2], patch.dropped = factors, {3}
+        node = with_inputs(node, graph, {2: patch.inputs[2], 3: None})
     zeros = [np.zeros((batch, *shape), dtype=np.float32) for batch in BATCHES]
     made = probed(node, graph, (zeros[0], zeros[1]))
     out = made.at[0].shape[1:]
@@ -37,6 +44,14 @@ def import_resize(node: Node, graph: GraphBuilder) -> None:
     target, source, weight = _product(maps, shape, out)
     sparse = sparse_from_synapses(target, source, weight, shape, out)
     graph.add(node, Linear(sparse, np.zeros(out[0])), (node.input(0),), out)
+
+
+def _factor(size: int, wanted: int) -> np.float32:
+    """The factor in float32 that makes ``wanted`` of ``size``, where the product is rounded down."""
+    factor = np.float32(wanted / size)
+    while int(float(factor) * size) < wanted:
+        factor = np.nextafter(factor, np.float32(np.inf), dtype=np.float32)
+    return np.float32(factor)
 
 
 def import_upsample(node: Node, graph: GraphBuilder) -> None:

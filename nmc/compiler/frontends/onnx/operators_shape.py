@@ -171,14 +171,14 @@ def import_slice(node: Node, graph: GraphBuilder) -> None:
     axes = tuple(a + (rank if a < 0 else 0) for a in axes)
     if not len(starts) == len(ends) == len(axes) == len(steps) or not all(0 <= a < rank for a in axes):
         raise Refusal("shape-invalid", f"starts {list(starts)}, ends {list(ends)}, axes {list(axes)} do not fit")
+    if 0 in axes:
+        _keep_batch_whole(node, graph, starts, ends, steps, axes.index(0))
+    if min(steps, default=1) < 1:
+        import_copies(node, graph)
+        return
     cuts = [(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 1:
-            import_copies(node, graph)
-            return
         if axis == 0:
-            if any(len(range(*slice(start, end, step).indices(b))) != b for b in BATCHES):
-                raise Refusal("operator-unsupported", "it slices the batch", _KEEP_BATCH)
             continue
         low, high, _ = slice(start, end, step).indices(shape[axis - 1])
         if high <= low:
@@ -187,6 +187,26 @@ def import_slice(node: Node, graph: GraphBuilder) -> None:
     first, stop, stride = (tuple(cut[i] for cut in cuts) for i in range(3))
     out = tuple(len(range(*cut)) for cut in cuts)
     graph.add(node, Slice(first, stop, stride), (node.input(0),), out)
+
+
+def _keep_batch_whole(
+    node: Node, graph: GraphBuilder, starts: tuple[int, ...], ends: tuple[int, ...], steps: tuple[int, ...], at: int
+) -> None:
+    """A slice along the batch must take all of it: any batch, or the one that the file has fixed.
+
+    Raises:
+        Refusal: it does not.
+    """
+
+    def whole(batch: int) -> bool:
+        return slice(starts[at], ends[at], steps[at]).indices(batch) == (0, batch, 1)
+
+    if whole(2**31 - 1):
+        return
+    if graph.batch is None or not whole(graph.batch):
+        raise Refusal("operator-unsupported", "it slices the batch", _KEEP_BATCH)
+    free = [2**31 - 1 if position == at else end for position, end in enumerate(ends)]
+    graph.patch(node).inputs[2] = np.array(free, dtype=np.int64)
 
 
 def import_split(node: Node, graph: GraphBuilder) -> None:

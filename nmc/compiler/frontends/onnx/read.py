@@ -193,6 +193,8 @@ def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names
         # ONNX Runtime crashes on parts without a name.
         for position, name in enumerate(node.output):
             node.output[position] = name or _fresh(f"{node.name}_part{position}", names)
+    for position in patch.dropped:
+        node.input[position] = ""
     for position, array in patch.inputs.items():
         node.input[position] = _fresh(f"{node.output[0]}_shape", names)
         stored[node.input[position]] = array

@@ -53,6 +53,7 @@ from nmc.compiler.frontends.onnx.operators_linear import (
 from nmc.compiler.frontends.onnx.operators_move import (
     import_copies,
     import_depth_to_space,
+    import_expand,
     import_space_to_depth,
 )
 from nmc.compiler.frontends.onnx.operators_pool import (
@@ -137,7 +138,7 @@ REWRITE: Mapping[str, Importer] = {
     "Split": import_split,
     "Gather": import_gather,
     "Concat": import_concat,
-    "Expand": import_copies,
+    "Expand": import_expand,
     "Tile": import_copies,
     "GatherND": import_copies,
     "DepthToSpace": import_depth_to_space,
