@@ -102,6 +102,20 @@ def test_verify_and_report(nmc: Invoke, folder: Path) -> None:
         assert "Normalised error" in Path(f"{name}.html").read_text(encoding="utf-8")
 
 
+def test_inspect_lists_the_outputs(nmc: Invoke, folder: Path) -> None:
+    rows = nmc("inspect", folder / "heads.nmc", "--json").document["outputs"]
+    assert [(row["name"], row["head"], row["shape"]) for row in rows] == [
+        ("probabilities", "softmax", [3]),
+        ("score", "", [1]),
+        ("features", "", [4, 6, 6]),
+        ("logits", "", [3]),
+    ]
+    layers = nmc("inspect", folder / "heads.onnx", "--json").document["outputs"]
+    assert [row["name"] for row in layers] == NAMES
+    for file in ("heads.nmc", "heads.onnx"):
+        assert "probabilities" in nmc("inspect", folder / file).out
+
+
 def test_labels_of_no_output_are_reported(nmc: Invoke, folder: Path) -> None:
     np.savez("odd.npz", x=IMAGES[:4], y_scores=np.zeros((4, 1)))
     done = nmc("eval", folder / "heads.nmc", "--data", "odd.npz", "--json")

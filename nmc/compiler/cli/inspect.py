@@ -78,7 +78,9 @@ def _model(session: Session, file: Path) -> None:
                 "origin": str(layer.origin),
             }
         )
-    session.result({"name": model.name, "sha256": model.sha256, "layers": rows})
+    ends = zip(model.graph.output_names, model.graph.outputs, strict=True)
+    outputs = [{"name": name, "layer": end, "shape": list(model.graph.by_name[end].shape)} for name, end in ends]
+    session.result({"name": model.name, "sha256": model.sha256, "layers": rows, "outputs": outputs})
     session.write(f"{printable(model.name)}: ONNX, SHA-256 {model.sha256}\n")
     cells = [
         (
@@ -92,6 +94,12 @@ def _model(session: Session, file: Path) -> None:
         for r, layer in zip(rows, model.graph.layers, strict=True)
     ]
     session.show(table(["layer", "what", "shape", "reads", "#parameters", "ONNX node"], cells))
+    session.show(table(["output", "layer", "shape"], [(o["name"], o["layer"], _by(o["shape"])) for o in outputs]))
+
+
+def _by(shape: object) -> str:
+    """``3x32x32``."""
+    return "x".join(map(str, shape)) if isinstance(shape, list | tuple) else ""
 
 
 def _artifact(session: Session, file: Path) -> None:
@@ -101,7 +109,11 @@ def _artifact(session: Session, file: Path) -> None:
     manifest = dict(artifact.manifest)
     cores = core_rows(artifact.routed)
     populations = population_rows(artifact)
-    session.result({"manifest": manifest, "populations": populations, "cores": cores})
+    outputs = [
+        {"name": o.name, "population": o.population, "shape": list(o.shape), "head": o.head}
+        for o in artifact.network.outputs
+    ]
+    session.result({"manifest": manifest, "populations": populations, "outputs": outputs, "cores": cores})
     target, calibration = manifest["target"], manifest["calibration"]
     assured = "" if calibration["assured"] else "; accuracy is not assured"
     session.write(
@@ -118,6 +130,11 @@ def _artifact(session: Session, file: Path) -> None:
                 for p in populations
             ],
             title="populations",
+        ),
+        table(
+            ["output", "population", "shape", "on the host"],
+            [(o["name"] or "-", o["population"], _by(o["shape"]), o["head"] or "-") for o in outputs],
+            title="outputs",
         ),
         table(
             ["#core", "#chip", "tile", "#neurons", "#axon groups", "slices"],

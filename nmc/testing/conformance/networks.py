@@ -38,6 +38,7 @@ def _convolution(rng: np.random.Generator, operator: Conv2d) -> Linear:
 
 
 def _dense() -> LayerGraph:
+    """Two outputs, one of them a value that another layer reads too."""
     rng = np.random.default_rng(1)
     layers = (
         layer("input", Input(), (), (12,)),
@@ -47,7 +48,7 @@ def _dense() -> LayerGraph:
         layer("second_relu", Relu(), ("second",), (16,)),
         layer("logits", _fully(rng, (16,), 4), ("second_relu",), (4,)),
     )
-    return LayerGraph("dense", layers, ("logits",))
+    return LayerGraph("dense", layers, ("logits", "first_relu"))
 
 
 def _conv() -> LayerGraph:
