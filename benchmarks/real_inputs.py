@@ -114,9 +114,10 @@ def machine_sound(data: Path) -> Inputs:
 
 
 def wake_words(data: Path) -> Inputs:
-    """Every third of the 45 labelled spectrograms calibrates."""
+    """Spectrograms in 0..1 as the bytes -128..127 that the network takes; every third of the 45 calibrates."""
     with np.load(data / "real_onnx/data/sww_calibration_samples.npz") as file:
-        x, y = file["specs"].astype(np.float32), file["labels"].astype(np.int64)
+        x = np.clip(np.rint(255 * file["specs"]) - 128, -128, 127).astype(np.float32)
+        y = file["labels"].astype(np.int64)
     third = np.arange(len(x)) % 3 == 0
     return Inputs("wake words", x[third], x[~third], y[~third])
 
