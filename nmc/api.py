@@ -39,9 +39,9 @@ def check(model: Path | str, *, strict: bool = False) -> ModelCheck:
     Raises:
         NmcError: the path cannot be read (exit 2) or is no ONNX file (exit 3).
     """
-    from nmc.compiler.frontends.onnx import check_model
+    from nmc.compiler.frontends.isolation import check_isolated
 
-    return check_model(Path(model), strict=strict)
+    return check_isolated(model, strict=strict)
 
 
 def compile(
@@ -56,6 +56,7 @@ def compile(
     weight_bits: int | None = None,
     host_input: bool = False,
     maxpool: str = "exact",
+    wait: str = "0",
     strict: bool = False,
     partitioner: str = "auto",
     placer: str = "auto",
@@ -78,6 +79,7 @@ def compile(
         weight_bits: None: all that the target stores.
         host_input: compute the first layer on the host.
         maxpool: ``exact``, or ``average``: the mean over the same windows.
+        wait: ``0``, ``1`` or ``auto``, as ``--wait``.
         strict: approximated operators are errors.
         partitioner: as ``--partitioner``.
         placer: as ``--placer``.
@@ -95,9 +97,9 @@ def compile(
 
     wanted = None if reset is None else Reset(reset)
     options = Options(timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, chips=chips)
-    options = replace(options, maxpool=maxpool, strict=strict, settings=settings or {}, pins=pins or {})
+    options = replace(options, maxpool=maxpool, wait=wait, strict=strict, settings=settings or {}, pins=pins or {})
     samples = str(calib) if isinstance(calib, Path) else calib
-    request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed)
+    request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed, isolated=True)
     return compile_file(Path(model), request, progress)
 
 

@@ -46,6 +46,7 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)
     pins: Mapping[str, str] = field(default_factory=dict)
     maxpool: str = "exact"
+    wait: str = "0"
 
 
 class Backend(Protocol):

@@ -59,7 +59,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
         case "rate":
             convert = ConvertRate(options.timesteps, spiking_reset(target, options))
             calibrate = CalibrateLayers(bits=options.weight_bits)
-            middle = (convert, *host, AlignWindows(), calibrate, QuantizeRate(options.weight_bits))
+            middle = (convert, *host, AlignWindows(options.wait), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
             middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))
         case coding:

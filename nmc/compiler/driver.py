@@ -14,6 +14,7 @@ from nmc import __version__
 from nmc.backends.api import Backend, Options, Payload
 from nmc.compiler.calibration import CalibrationOracle
 from nmc.compiler.estimate import compile_report, measure_events
+from nmc.compiler.frontends.isolation import read_isolated
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.plugins import find_target
 from nmc.compiler.proof import note_approximation, prove_import, prove_mapping, prove_simplified
@@ -72,6 +73,7 @@ class CompileRequest:
         verify: ``structure``, or ``full``: every layer against ONNX Runtime too.
         stop_after: a stage; nothing is emitted then.
         save_temps: folder for the text of the program after each pass.
+        isolated: read the file in a child process with limits, as the command line and the API do.
     """
 
     target: str
@@ -83,6 +85,7 @@ class CompileRequest:
     verify: str = "structure"
     stop_after: str | None = None
     save_temps: Path | None = None
+    isolated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +275,7 @@ def _manifest(
             "chips": options.chips,
             "strict": options.strict,
             "maxpool": options.maxpool,
+            "wait": options.wait,
             "settings": dict(options.settings),
             "pins": dict(options.pins),
         },
@@ -344,7 +348,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     clock, sink = _Clock(progress), DiagnosticSink()
     pins = Pins.of(request.options.pins)
     backend, target = find_target(request.target)
-    source = read_model(model)
+    source = read_isolated(model) if request.isolated else read_model(model)
     data, inputs = _calibration(source, request, sink)
     prove_import(source, inputs)
     clock.stage("import")

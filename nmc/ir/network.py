@@ -24,6 +24,7 @@ class Population:
     Attributes:
         shape: (C, H, W) or (N,).
         start: first step of the window (align pass).
+        wait: steps at the start of the window in which it takes sums in but sends nothing.
         on_host: computed by the host, which sends its messages to the chip.
     """
 
@@ -33,11 +34,17 @@ class Population:
     origin: Origin
     start: int = 0
     on_host: bool = False
+    wait: int = 0
 
     @property
     def neurons(self) -> int:
         """Number of neurons."""
         return size(self.shape)
+
+    @property
+    def sends_from(self) -> int:
+        """The first of the T steps in which it may send."""
+        return self.start + self.wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +172,8 @@ class Network:
 
     @property
     def pipeline_steps(self) -> int:
-        """The largest window start: steps between the first input and the first read-out step."""
-        return max(p.start for p in self.populations)
+        """Steps between the first input and the first step in which the last population may send."""
+        return max(p.sends_from for p in self.populations)
 
     @property
     def timesteps_total(self) -> int:

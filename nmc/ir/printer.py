@@ -122,9 +122,10 @@ def _network_lines(network: Network) -> list[str]:
 
 def _population_line(population: Population, scale: Array | None) -> str:
     host = " host" if population.on_host else ""
+    wait = f" wait={population.wait}" if population.wait else ""
     scaled = "" if scale is None else f" scale={format_array(scale)}"
     return (
-        f"  population {_name(population.name)} {_shape(population.shape)} start={population.start}{host} "
+        f"  population {_name(population.name)} {_shape(population.shape)} start={population.start}{wait}{host} "
         f"{_object(population.neuron)}{scaled} @ {population.origin.op}:{_name(population.origin.node)}"
     )
 

@@ -37,8 +37,8 @@ class ReferenceTrace:
     """One sample's run.
 
     Attributes:
-        messages: by population, (T, *shape): messages in each step of the window.
-        potentials: by population with a potential, (T, *shape): v after each step.
+        messages: by population, (T, *shape): messages in each of the steps in which it may send.
+        potentials: by population with a potential, (T, *shape): v after each of these steps.
         readouts: of the outputs, in order, (*population shape): v at the window's end, or the message.
     """
 
@@ -108,9 +108,11 @@ class _State:
             self.v = np.broadcast_to(neuron.v0, shape).copy()
         self.sent: Array = np.zeros(shape, dtype=np.int64)  # the messages of the window, added up
         self.rest: Array = np.zeros(shape, dtype=np.int64)  # steps for which a neuron stays refractory
+        self.waits = False
 
-    def step(self, total: Array, bias_input: Array | None) -> Array:
+    def step(self, total: Array, bias_input: Array | None, *, waits: bool = False) -> Array:
         neuron = self.population.neuron
+        self.waits = waits
         message: Array = np.zeros(total.shape, dtype=np.int64)
         match neuron:
             case LIF():
@@ -158,6 +160,8 @@ class _State:
 
         Where the compare is strict, a potential of exactly n thresholds is above n - 1 of them.
         """
+        if self.waits:
+            return np.zeros(self.v.shape, dtype=np.int64)
         beyond: Array = (self.v - strict >= threshold).astype(np.int64)
         match fire:
             case Binary():
@@ -187,7 +191,7 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
     for step in range(network.timesteps_total):
         for population in network.populations:
             name = population.name
-            if not population.start <= step < population.start + steps:
+            if not population.start <= step < population.sends_from + steps:
                 continue
             if isinstance(population.neuron, Source):
                 idle = population.neuron.once and step > population.start
@@ -196,13 +200,16 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
             state = states[name]
             total: Array = np.zeros(population.shape, dtype=np.int64)
             for projection in network.incoming[name]:
-                # Step of the source's window in which the message that arrives now was sent.
-                sent_at = step - projection.delay - network.by_name[projection.source].start
+                # Which of the source's T steps sent the message that arrives now.
+                sent_at = step - projection.delay - network.by_name[projection.source].sends_from
                 if 0 <= sent_at < steps:
                     arrived = projected(projection, sent[projection.source][sent_at])
                     total = total + arrived.reshape(population.shape)
-            sent[name].append(state.step(total, sample if name == spec.population else None))
-            held[name].append(state.v)
+            waits = step < population.sends_from
+            message = state.step(total, sample if name == spec.population else None, waits=waits)
+            if not waits:
+                sent[name].append(message)
+                held[name].append(state.v)
     messages = {name: np.stack(parts) for name, parts in sent.items()}
     stateful = [p.name for p in network.populations if has_potential(p.neuron)]
     potentials = {name: np.stack(held[name]) for name in stateful}

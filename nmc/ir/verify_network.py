@@ -97,6 +97,8 @@ def _population_problems(population: Population, integer: bool) -> Iterator[str]
         return
     if population.start < 0:
         yield f"the window starts at {population.start}"
+    if population.wait < 0 or (population.wait and not isinstance(neuron, LIF | IF)):
+        yield f"a {type(neuron).__name__} waits {population.wait} steps; only LIF and IF neurons can wait"
     for name, array in _parameters(population).items():
         found = list(array_problems(name, array, _parameter_shapes(population.shape)))
         yield from found
@@ -191,10 +193,10 @@ def _window_problems(network: Network, order: dict[str, Population]) -> Iterator
         if not known or projection.name in network.recurrent:
             continue
         source, target = order[projection.source], order[projection.target]
-        if target.start != source.start + projection.delay:
+        if target.start != source.sends_from + projection.delay:
             yield (
                 f"'{target.name}' starts at {target.start}, but '{projection.name}' delivers from "
-                f"{source.start + projection.delay}"
+                f"{source.sends_from + projection.delay}"
             )
 
 
@@ -209,6 +211,8 @@ def _input_problems(network: Network, order: dict[str, Population]) -> Iterator[
         yield f"sources {others} are not the input"
     if population.start != 0:
         yield f"'{population.name}' starts at {population.start}, the input starts at 0"
+    if population.wait:
+        yield f"'{population.name}' waits {population.wait} steps, the input cannot wait"
     if any(p.target == population.name for p in network.projections):
         yield f"'{population.name}' receives projections"
     if spec.mode not in ("message", "bias"):

@@ -96,6 +96,12 @@ class Neurons:
         own = self.own if drive is None else self.own._replace(bias=drive.astype(self.own.bias.dtype))
         return replace(self, own=own, state=_at_rest(own))
 
+    def silent(self) -> Neurons:
+        """The same neurons, and the same state, with thresholds that no potential reaches."""
+        dtype = self.own.v0.dtype
+        never = np.full(len(self.own.v0), np.inf if dtype.kind == "f" else np.iinfo(dtype).max, dtype=dtype)
+        return replace(self, own=self.own._replace(threshold=never, second=never))
+
     def message_type(self, sums: np.dtype[np.generic]) -> np.dtype[np.generic]:
         """The type of the messages: that of the sums where neurons have no state."""
         return sums if self.model.kind in (GRADED, GRADED_RELU) else self.message

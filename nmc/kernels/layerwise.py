@@ -164,7 +164,12 @@ class LaidPopulation:
                 messages[0] = sample
             return messages, np.zeros((0, len(sample)))
         keep = keep or self.is_output or isinstance(neuron, Integrator | IdealIntegrator)
-        return self.at_rest(sample).advance(total, keep=keep)
+        neurons, wait = self.at_rest(sample), self.population.wait
+        if wait:
+            # The T sums come in the first T steps of the window; it sends in the last T.
+            total = np.concatenate([total, np.zeros((wait, total.shape[1]), dtype=total.dtype)])
+            neurons.silent().advance(total[:wait])
+        return neurons.advance(total[wait:], keep=keep)
 
 
 def _constant(sent: Array) -> bool:

@@ -91,12 +91,13 @@ def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out
     synops, fired, changed, overflows = counts
     readouts, sent, held = outputs
     depth = ring_count.shape[0]
+    never = np.full(total.shape[0], np.iinfo(total.dtype).max, dtype=total.dtype)
     acc[:] = 0
     ring_count[:] = 0
     for t in range(steps_total):
         for s in range(tables.slices.shape[0]):
             start = tables.slices[s, 3]
-            active[s] = start <= t < start + steps
+            active[s] = start <= t < start + tables.slices[s, 5] + steps
         for d in range(tables.delays.shape[0]):
             if tables.delays[d] <= t:
                 k = (t - tables.delays[d]) % depth
@@ -122,6 +123,9 @@ def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out
                     _start(cells, own)
                 a = total[:n]
                 overflows[0] += _sum_projections(tables, s, step, acc, a, wide)
+                if step < tables.slices[s, 5]:
+                    # It waits: no potential passes a threshold.
+                    own = Parameters(never[:n], own.bias, own.v0, never[:n])
                 changed[s] += update(model, own, a, cells, out)
             for i in range(n):
                 if out[i] != 0:
@@ -129,6 +133,9 @@ def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out
                     ring_value[here, count] = out[i]
                     fired[first + i] += 1
                     count += 1
+            step -= tables.slices[s, 5]
+            if step < 0:
+                continue
             if sent.shape[0] > 0:
                 sent[step, first : first + n] = out
             if held.shape[0] > 0:
@@ -136,6 +143,7 @@ def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out
         ring_count[here] = count
         for o in range(out_slots.shape[0]):
             s = out_slots[o, 1]
-            if active[s]:
+            step = t - tables.slices[s, 3] - tables.slices[s, 5]
+            if active[s] and step >= 0:
                 slot = out_slots[o, 0]
-                readouts[t - tables.slices[s, 3], o] = message[slot] if out_slots[o, 2] else state.v[slot]
+                readouts[step, o] = message[slot] if out_slots[o, 2] else state.v[slot]

@@ -36,7 +36,7 @@ class Tables(NamedTuple):
         pair_start: (delays, slots + 1) int32: pairs of each slot by delay.
         pairs: (P, 4) int32: fan, first accumulator, first weight, non-zero weights.
         delays: (delays,) the distinct axon delays.
-        slices: (slices, 5): first slot, neurons, kind of model, window start, cluster.
+        slices: (slices, 6): first slot, neurons, kind of model, window start, cluster, steps it waits.
         models: (slices, fields of `Model`).
         groups: (slices + 1,) first accumulator group of each slice.
         accumulators: (groups, 4): first accumulator, whether it is shifted, and the steps of the
@@ -145,7 +145,7 @@ def build_tables(routed: Routed) -> MappedProgram:
         pair_start=pairs.start,
         pairs=pairs.pairs,
         delays=pairs.delays,
-        slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 5),
+        slices=np.array([_slice_row(s) for s in slices], dtype=np.int64).reshape(-1, 6),
         models=np.array([model_of(s.population.neuron) for s in slices], dtype=np.int64).reshape(
             -1, len(Model._fields)
         ),
@@ -181,7 +181,14 @@ def _lay_slices(routed: Routed) -> list[_SlicePlan]:
 
 def _slice_row(piece: _SlicePlan) -> tuple[int, ...]:
     population = piece.population
-    return (piece.first, len(piece.neurons), model_of(population.neuron).kind, population.start, piece.cluster)
+    return (
+        piece.first,
+        len(piece.neurons),
+        model_of(population.neuron).kind,
+        population.start,
+        piece.cluster,
+        population.wait,
+    )
 
 
 def _of_neurons(values: Array, shape: Shape, neurons: IndexArray) -> Array:

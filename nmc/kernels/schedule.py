@@ -38,7 +38,7 @@ def lag(network: Network, projection: Projection) -> int:
     if projection.name not in network.recurrent:
         return 0
     source, target = network.by_name[projection.source], network.by_name[projection.target]
-    return source.start + projection.delay - target.start
+    return source.sends_from + projection.delay - target.start
 
 
 def is_loop(network: Network, group: tuple[Population, ...]) -> bool:

@@ -90,14 +90,18 @@ def emit_program(network: Network) -> Payload:
 
 
 def _connections(network: Network, plans: Mapping[str, SynapsePlan], arrays: dict[str, Array]) -> list[str]:
-    """Source lines of all projections, and of the gates in front of those that lead back."""
+    """Source lines of all projections, and of the gates in front of those that lead back.
+
+    The window of a population that waits is longer than T: what its sources send behind their own
+    windows must not reach it either.
+    """
     numbers = {population.name: number for number, population in enumerate(network.populations)}
     lines: list[str] = []
     gated: set[str] = set()
     for number, projection in enumerate(network.projections):
         source, target = numbers[projection.source], numbers[projection.target]
         start = f"net[{source}]"
-        if projection.name in network.recurrent:
+        if projection.name in network.recurrent or network.by_name[projection.target].wait:
             start = f"gate_{source}"
             if start not in gated:
                 lines.append(f"{start} = gate(net[{source}], {source}, period)")
@@ -119,10 +123,11 @@ def _own(network: Network) -> tuple[str, ...]:
 
 
 def _gap(network: Network) -> int:
-    """Steps between two samples after which no message of a loop is on its way any more."""
+    """Steps between two samples after which no message of a loop is on its way, and nobody's window open."""
     starts = {population.name: population.start for population in network.populations}
+    waits = max(population.wait for population in network.populations)
     lags = (p.delay + starts[p.source] - starts[p.target] for p in network.projections if p.name in network.recurrent)
-    return max((max(1, abs(lag)) for lag in lags), default=0)
+    return max((max(1, abs(lag)) for lag in lags), default=waits)
 
 
 def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> str:
@@ -137,7 +142,7 @@ def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> 
         "@STEPS@": str(int(network.timesteps)),
         "@NEURONS@": int_tuple(tuple(p.neurons for p in populations)),
         "@GAP@": str(_gap(network)),
-        "@STARTS@": int_tuple(tuple(p.start for p in populations)),
+        "@STARTS@": int_tuple(tuple(p.sends_from for p in populations)),
         "@POTENTIALS@": int_tuple(tuple(potentials)),
         "@LOADED@": int_tuple(tuple(loaded)),
         "@INPUT@": str(numbers[network.input.population]),

@@ -104,10 +104,10 @@ def _check_projection(network: Network, projection: Projection, sink: Diagnostic
             origin=origin,
             help="move the bias into the neurons",
         )
-    if not recurrent and target.start != source.start + projection.delay:
+    if not recurrent and target.start != source.sends_from + projection.delay:
         text = (
             f"{name}: the target's window starts at step {target.start}, not {projection.delay} after its source's "
-            f"({source.start})"
+            f"({source.sends_from})"
         )
         sink.error("lava-window", text, origin=origin, help="run the align stage")
     if projection.delay > DELAY_MAX:

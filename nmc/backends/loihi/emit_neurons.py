@@ -70,8 +70,10 @@ class PopulationWriter:
         return f"shape={int_tuple((self.population.neurons + self.constants,))}"
 
     @property
-    def _reset(self) -> tuple[str, str]:
-        return "reset_interval=period", f"reset_offset={int(self.population.start) + 1}"
+    def _reset(self) -> tuple[str, ...]:
+        offset = f"reset_offset={int(self.population.start) + 1}"
+        wait = int(self.population.wait)
+        return ("reset_interval=period", offset, f"wait={wait}") if wait else ("reset_interval=period", offset)
 
     def lines(self) -> list[str]:
         """Source lines that append the population to ``net``.

@@ -46,7 +46,7 @@ def process_name(network: Network, population: Population) -> str:
             # LIFReset knows only v = 0.
             return "LIF" if np.any(neuron.v0) else "LIFReset"
         case LIF() as neuron:
-            if neuron.reset is not Reset.ZERO or neuron.refractory:
+            if neuron.reset is not Reset.ZERO or neuron.refractory or population.wait:
                 return "MicrocodeLIF"
             if isinstance(neuron.fire, Binary):
                 return "LIF" if np.any(neuron.v0) else "LIFReset"
@@ -91,6 +91,8 @@ def microcode(network: Network) -> tuple[str, ...]:
         # Before quantization other neurons may be there, which have no process.
         if isinstance(neuron, LIF | IF | SigmaDelta) and process_name(network, population) in OWN_PROCESSES:
             found |= dict.fromkeys(_reasons(neuron))
+            if population.wait:
+                found["waiting before the first spike: needs neuron microcode on hardware"] = None
     return tuple(found)
 
 

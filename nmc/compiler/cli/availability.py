@@ -10,7 +10,7 @@ from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 LATER_COMMANDS = ("explore", "compare", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "compile": ("--wait", "--levels", "--max-loss"),
+    "compile": ("--levels", "--max-loss"),
     "eval": ("--workers", "--cluster", "--memory"),
     "report": ("--png-dir",),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from nmc.compiler.cli.progress import ProgressBar
 from nmc.compiler.cli.rendering import printable, table
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
+
+if TYPE_CHECKING:
+    from nmc.compiler.frontends.onnx import ModelCheck
 
 CHECK_TIMESTEPS = 8
 """Cores do not depend on the number of steps; few are quick."""
@@ -36,9 +39,7 @@ def command(
 
         find_target(target)  # a mistyped name is said before the model is read
 
-    from nmc.compiler.frontends.onnx import check_model
-
-    checked = check_model(model, strict=strict)
+    checked = _checked(session, model, strict=strict)
     session.result(checked.to_dict())
     if not quiet:
         rows = [(u.op, u.count, u.status, u.note) for u in checked.operators]
@@ -52,6 +53,16 @@ def command(
         session.write(f"{printable(model.name)} can be compiled; {hint}\n")
     else:
         _fits(session, model, target)
+
+
+def _checked(session: Session, model: Path, *, strict: bool) -> ModelCheck:
+    if session.isolated:
+        from nmc.compiler.frontends.isolation import check_isolated
+
+        return check_isolated(model, strict=strict)
+    from nmc.compiler.frontends.onnx import check_model
+
+    return check_model(model, strict=strict)
 
 
 def _fits(session: Session, model: Path, target: str) -> None:
@@ -69,7 +80,7 @@ def _fits(session: Session, model: Path, target: str) -> None:
 
     def mapped(partitioner: str) -> Partitioned:
         options = Options(timesteps=CHECK_TIMESTEPS, partitioner=partitioner, placer="row-major")
-        request = CompileRequest(target, options, calib="random:1", stop_after="place")
+        request = CompileRequest(target, options, calib="random:1", stop_after="place", isolated=session.isolated)
         with ProgressBar(session) as progress:
             program = compile_file(model, request, progress).program
         if not isinstance(program, Partitioned):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,9 @@ ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the targ
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
 Maxpool = Annotated[str, Option(help="exact, or average: the mean over the same windows, without neurons.")]
+Wait = Annotated[
+    str, Option(help="Steps that layers wait before they may fire: 0, 1, or auto: 1 where it pays most (rate codes).")
+]
 Strict = Annotated[bool, Option("--strict", help="No approximated operators: they are errors.")]
 Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
 Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.")]
@@ -77,6 +81,7 @@ def command(
     host_input: HostInput = False,
     weight_bits: WeightBits = None,
     maxpool: Maxpool = "exact",
+    wait: Wait = "0",
     strict: Strict = False,
     partitioner: Partitioner = "auto",
     placer: Placer = "auto",
@@ -100,11 +105,19 @@ def command(
     path = out if out is not None else Path(model.stem + ".nmc")
     _check_paths(sink, model, None if stop_after else path, save_temps)
     _check_values(
-        sink, {"--coding": coding, "--optimise": optimise, "--effort": effort, "--verify": verify, "--maxpool": maxpool}
+        sink,
+        {
+            "--coding": coding,
+            "--optimise": optimise,
+            "--effort": effort,
+            "--verify": verify,
+            "--maxpool": maxpool,
+            "--wait": wait,
+        },
     )
     _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
     _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
-    rest = _pairs(sink, settings or []), _pins(sink, pin or []), maxpool
+    rest = _pairs(sink, settings or []), _pins(sink, pin or []), maxpool, wait
     sink.raise_errors(ExitCode.USAGE)
 
     from nmc.backends.api import Options
@@ -135,6 +148,7 @@ def perform(
     from nmc.compiler.cli.summary import compile_summary
     from nmc.compiler.driver import compile_file
 
+    request = replace(request, isolated=session.isolated)
     with ProgressBar(session) as progress:
         compiled = compile_file(model, request, progress)
     session.report(d for d in compiled.diagnostics if d.severity != "note" or verbose or session.json)
@@ -165,6 +179,7 @@ def _check_values(sink: DiagnosticSink, values: Mapping[str, str]) -> None:
         "--effort": ("normal",),
         "--verify": ("structure", "full"),
         "--maxpool": ("exact", "average"),
+        "--wait": ("0", "1", "auto"),
     }
     for option, value in values.items():
         choose(sink, option, value, known[option])

@@ -60,10 +60,11 @@ def _kind(file: Path) -> str:
 
 
 def _model(session: Session, file: Path) -> None:
+    from nmc.compiler.frontends.isolation import read_isolated
     from nmc.compiler.frontends.onnx import read_model
     from nmc.ir.layers import Linear
 
-    model = read_model(file)
+    model = read_isolated(file) if session.isolated else read_model(file)
     rows = []
     for layer in model.graph.layers:
         linear = layer.op if isinstance(layer.op, Linear) else None

@@ -77,8 +77,12 @@ def build() -> typer.Typer:
     return app
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line (without the program's name).
+def run(arguments: Sequence[str], *, isolated: bool = True) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: without the program's name.
+        isolated: read models in a child process with limits.
 
     Returns:
         the exit code; every failure has been reported.
@@ -94,6 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         json="--json" in arguments and not asks_help,
         debug="--debug" in arguments,
         quiet="--quiet" in arguments or "-q" in arguments,
+        isolated=isolated,
     )
     try:
         try:

@@ -42,6 +42,7 @@ class Session:
         json: whether the result is one JSON document.
         debug: whether internal errors show their traceback.
         quiet: whether progress and summaries are left out.
+        isolated: whether models are read in a child process with limits.
         diagnostics: everything reported so far.
         part: the command's own keys of the JSON document.
         code: exit code.
@@ -51,6 +52,7 @@ class Session:
     json: bool = False
     debug: bool = False
     quiet: bool = False
+    isolated: bool = True
     diagnostics: list[Diagnostic] = field(default_factory=list)
     part: dict[str, object] = field(default_factory=dict)
     code: ExitCode = ExitCode.OK

@@ -214,7 +214,7 @@ def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
         np.maximum(task.drive, 0.0),
         task.top,
         stored.unit,
-        0,
+        task.population.wait,
         task.quantizer.target.neurons.threshold_max,
     )
 

@@ -20,7 +20,9 @@ from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS, RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
 
 
-def simplify_passes(*, strict: bool = False, maxpool: str = "exact", constant_axons: int = CONSTANT_AXONS) -> tuple[Pass, ...]:
+def simplify_passes(
+    *, strict: bool = False, maxpool: str = "exact", constant_axons: int = CONSTANT_AXONS
+) -> tuple[Pass, ...]:
     """The simplify stage in order: from a graph as read to the canonical form.
 
     What changes values comes first, so that all passes behind are held to the same values.

@@ -58,7 +58,11 @@ class RelayPooling:
         graph, limit = as_graph(program), context.target.core.in_axons
         if limit is None:
             return program
-        relayed = {layer.name for layer in graph.layers if _relays(layer, graph) and _too_wide(layer, graph, limit - self.constant_axons)}
+        relayed = {
+            layer.name
+            for layer in graph.layers
+            if _relays(layer, graph) and _too_wide(layer, graph, limit - self.constant_axons)
+        }
         if not relayed:
             return program
         taken = {layer.name for layer in graph.layers}
