@@ -96,7 +96,7 @@ def test_a_newer_artifact_is_refused(nmc: Invoke, artifact: Path, tmp_path: Path
     with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             content = old.read(name)
-            new.writestr(name, content.replace(b'"format": 1', b'"format": 9') if name == "manifest.json" else content)
+            new.writestr(name, content.replace(b'"format": 2', b'"format": 9') if name == "manifest.json" else content)
     done = nmc("inspect", path)
     refused(done, 3)
     assert "error[artifact-newer]" in done.err

@@ -246,11 +246,9 @@ def _results(job: Job, path: Path, ended: Ended) -> Execution:
         values: Array = found[key].reshape(shape).astype(np.int64)
         return values
 
-    if "readout" in found and len(network.read_outs) == 1:  # programs of artifact format 1
-        found["readout_" + str(network.populations.index(network.by_name[network.output.population]))] = found[
-            "readout"
-        ]
     numbers = {population.name: number for number, population in enumerate(network.populations)}
+    if "readout" in found:  # what the programs of artifact format 1 call it
+        found[f"readout_{numbers[network.output.population]}"] = found.pop("readout")
     read = {
         name: array(f"readout_{numbers[name]}", (samples, *network.by_name[name].shape)) for name in network.read_outs
     }
