@@ -35,12 +35,12 @@ class Done:
 class Invoke:
     """Callable: ``nmc("check", path)``."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
+    def __init__(self, capsys: pytest.CaptureFixture[str], *, isolated: bool = False) -> None:
+        self._capsys, self._isolated = capsys, isolated
 
     def __call__(self, *arguments: object) -> Done:
         self._capsys.readouterr()
-        code = run([str(a) for a in arguments])
+        code = run([str(a) for a in arguments], isolated=self._isolated)
         captured = self._capsys.readouterr()
         assert "Traceback" not in captured.err + captured.out or "--debug" in arguments
         return Done(code, captured.out, captured.err)

@@ -12,7 +12,6 @@ from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.ir.connectivity import Array
 from nmc.ir.layers import Activation, BatchNorm, Clip, Identity, Layer, LeakyRelu, Relu, Sigmoid
 from nmc.kernels.functions import function_values
-from nmc.kernels.graph import evaluate_layer
 
 NAMED = ("swish", "hard-swish", "gelu", "gelu-tanh", "mish")
 """Functions that a product may be."""
@@ -64,6 +63,8 @@ def _chain(layers: dict[str, Layer], name: str) -> list[tuple[str, tuple[Layer, 
 
 def _along(steps: tuple[Layer, ...], channels: int) -> Array:
     """(points, channels): what the steps make of the points."""
+    from nmc.kernels.graph import evaluate_layer  # numba loads slowly, and few models come here
+
     values = np.repeat(_POINTS[:, None], channels, axis=1)
     for layer in steps:
         flat = Layer(layer.name, layer.op, layer.inputs, (channels,), layer.origin)

@@ -29,7 +29,6 @@ from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.layers import ArgMax, Identity, LayerGraph
 from nmc.ir.origin import Origin
-from nmc.passes.simplify.refuse_approximation import refuse_approximations
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +75,9 @@ def check_model(path: Path, *, strict: bool = False) -> ModelCheck:
     sink = DiagnosticSink()
     reading = _read(Path(path), sink)
     if strict and reading.graph is not None:
+        # The passes load numba, which takes longer than reading a small model.
+        from nmc.passes.simplify.refuse_approximation import refuse_approximations
+
         refuse_approximations(reading.graph, sink)
     return ModelCheck(not sink.errors, reading.operators, tuple(sink.items))
 
