@@ -16,13 +16,18 @@ from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
 from nmc.ir.neurons import Reset
 from nmc.ir.verify import verify_program
-from nmc.passes.base import Hooks, Pass, Program
+from nmc.passes.base import Context, Hooks, Pass, Pipeline, Program
 from nmc.runtime.artifact import Artifact
 from nmc.testing.builders import context_for
-from nmc.testing.conformance.networks import inputs_of, networks
+from nmc.testing.conformance.networks import SAMPLES, inputs_of, networks
+from nmc.testing.conformance.neuron_networks import neuron_inputs, neuron_kinds, neuron_network
 
 CROWD = 40
 """Neurons of a core where the suite's networks are mapped: their layers have 16 to 144."""
+
+
+NEURONS = "neurons"
+"""In place of a coding: a network of `neuron_network`, which enters the pipeline where it is partitioned."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Case:
     """One network for one target in one code.
 
     Attributes:
-        coding: ``rate`` or ``graded``.
-        reset: of spiking neurons; None for graded coding.
+        coding: ``rate``, ``graded``, or `NEURONS`.
+        reset: of spiking neurons in rate coding; None else.
     """
 
     target: str
@@ -58,6 +63,13 @@ def cases(targets: Mapping[str, Target]) -> Iterator[Case]:
                 yield Case(name, network, "graded")
 
 
+def neuron_cases(targets: Mapping[str, Target]) -> Iterator[Case]:
+    """A network for every neuron that a target names, and one with loops."""
+    for name, target in targets.items():
+        for kind in neuron_kinds(target):
+            yield Case(name, kind, NEURONS)
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A backend and what was compiled for it.
@@ -77,6 +89,8 @@ class Bench:
 
     def inputs(self, case: Case) -> Array:
         """Float samples of a case's network."""
+        if case.coding == NEURONS:
+            return neuron_inputs(neuron_network(case.network, self.target(case.target)), SAMPLES)
         return inputs_of(case.network, networks()[case.network])
 
     def attempt(self, case: Case) -> Artifact | NmcError:
@@ -94,6 +108,8 @@ class Bench:
         Raises:
             NmcError: the backend refuses it.
         """
+        if case.coding == NEURONS:
+            return self._mapped(case)
         graph, inputs = networks()[case.network], self.inputs(case)
         backend, target = self.make(), target or crowded(self.target(case.target), graph)
         options = Options(timesteps=self.timesteps, coding=case.coding, reset=case.reset, pins=pins or {})
@@ -104,12 +120,42 @@ class Bench:
             levels.append(program)
 
         pipeline = backend.pipeline(target, options)
-        routed = pipeline.run(graph, context, Hooks(verify_program, after))
-        if not isinstance(routed, Routed):
-            raise NmcError.single("pass-broke-invariant", "the pipeline does not end with a Routed", ExitCode.INTERNAL)
+        routed = _routed(pipeline.run(graph, context, Hooks(verify_program, after)))
         simplified = [level for level in levels if isinstance(level, LayerGraph)][-1]
         spiking = [level for level in levels if isinstance(level, Network) and not level.is_integer][-1]
-        report = compile_report(graph, routed, target, measure_events(routed, inputs), tuple(context.diagnostics.items))
+        return self._artifact(case, pipeline, context, (graph, simplified, spiking), routed, options)
+
+    def _mapped(self, case: Case) -> Artifact:
+        """Map and emit a network that is quantized already, by the passes from the partition stage on."""
+        target = self.target(case.target)
+        network = neuron_network(case.network, target)
+        total = sum(population.neurons for population in network.populations)
+        target = _roomy(target, 2 * total)
+        backend = self.make()
+        options = Options(coding="rate" if "lif" in target.neurons.models else "graded")
+        steps = backend.pipeline(target, options).steps
+        first = next(number for number, step in enumerate(steps) if step.stage == "partition")
+        # No layer graph is behind these networks: the smallest one stands in for it in the artifact.
+        graph = networks()["dense"]
+        context = context_for(graph, self.inputs(case), target)
+        pipeline = Pipeline(steps[first:])
+        routed = _routed(pipeline.run(network, context, Hooks(verify_program)))
+        return self._artifact(case, pipeline, context, (graph, graph, network), routed, options)
+
+    def _artifact(
+        self,
+        case: Case,
+        pipeline: Pipeline,
+        context: Context,
+        levels: tuple[LayerGraph, LayerGraph, Network],
+        routed: Routed,
+        options: Options,
+    ) -> Artifact:
+        """The artifact of a mapping; ``levels`` are the graph as read, simplified, and the spiking network."""
+        graph, simplified, spiking = levels
+        target, backend = context.target, self.make()
+        events = measure_events(routed, context.calibration.inputs)
+        report = compile_report(graph, routed, target, events, tuple(context.diagnostics.items))
         manifest = {
             "nmc": __version__,
             "target": {"name": target.name, "family": target.family, "hash": target.hash},
@@ -123,9 +169,19 @@ class Bench:
         return Artifact(manifest, routed, simplified, spiking, b"", report, payload, target.grid)
 
 
+def _routed(program: Program) -> Routed:
+    if isinstance(program, Routed):
+        return program
+    raise NmcError.single("pass-broke-invariant", "the pipeline does not end with a Routed", ExitCode.INTERNAL)
+
+
 def crowded(target: Target, graph: LayerGraph) -> Target:
     """The target with smaller cores, so that a small network spreads over several and has routes."""
-    total = 2 * sum(size(layer.shape) for layer in graph.layers)
+    return _roomy(target, 2 * sum(size(layer.shape) for layer in graph.layers))
+
+
+def _roomy(target: Target, total: int) -> Target:
+    """The target with the smallest cores that hold ``total`` neurons, `CROWD` on each at least."""
     cores = target.grid.cores_per_chip * target.grid.chips
     return shrunk(target, neurons=min(target.core.neurons, max(CROWD, -(-total // cores))))
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from nmc.hardware.neuron_models import features
 from nmc.hardware.target import Target
 from nmc.ir import reference
 from nmc.ir.connectivity import Array
@@ -54,6 +55,9 @@ def stored_numbers(bench: Bench, case: Case, artifact: Artifact) -> None:
         )
         require(within, f"{name}: exponents {low}..{high}, target {weights.exponent_min}..{weights.exponent_max}")
         require(projection.delay <= weights.delay_max, f"{name}: delay {projection.delay} > {weights.delay_max}")
+    for population in network.populations:
+        lacking = {*features(population.neuron)} - {*target.neurons.models, *map(str, target.neurons.resets)}
+        require(not lacking or population.on_host, f"{population.name} needs {sorted(lacking)}")
     _stored_parameters(target, network)
 
 

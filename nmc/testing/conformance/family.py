@@ -13,7 +13,7 @@ from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import HOST, Routed
 from nmc.passes.check.pins import pin_diagnostics
 from nmc.passes.pins import Pins
-from nmc.testing.conformance.bench import Bench, Case, cases, offers_graded, one_core, shrunk
+from nmc.testing.conformance.bench import Bench, Case, cases, neuron_cases, offers_graded, one_core, shrunk
 from nmc.testing.conformance.checks import require
 from nmc.testing.conformance.digest import digest_elsewhere, payload_digest
 
@@ -151,6 +151,13 @@ def something_runs(bench: Bench, name: str) -> None:
         require(proper, f"{case} ends with exit {int(error.exit_code)}: {error}")
 
 
+def named_neurons_run(bench: Bench, name: str) -> None:
+    """Every neuron that the target names, and loops where it has spikes, can be mapped and emitted."""
+    for case in neuron_cases({name: bench.target(name)}):
+        made = bench.attempt(case)
+        require(not isinstance(made, NmcError), f"{case} is refused: {made}")
+
+
 def same_program_elsewhere(bench: Bench, name: str) -> None:
     """Another process, folder and hash seed give the same program."""
     made = next(
@@ -166,4 +173,4 @@ def same_program_elsewhere(bench: Bench, name: str) -> None:
 
 
 FAMILY = (interface,)
-TARGET = (sources, pipeline, refusals, pins, does_not_fit, something_runs, same_program_elsewhere)
+TARGET = (sources, pipeline, refusals, pins, does_not_fit, something_runs, named_neurons_run, same_program_elsewhere)

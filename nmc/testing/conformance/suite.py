@@ -10,8 +10,8 @@ from nmc.backends.api import Backend
 from nmc.hardware.target import Target
 from nmc.ir.diagnostic import NmcError
 from nmc.runtime.device import Device
-from nmc.testing.conformance.bench import Bench, Case, cases
-from nmc.testing.conformance.checks import CHECKS, device
+from nmc.testing.conformance.bench import Bench, Case, cases, neuron_cases
+from nmc.testing.conformance.checks import CHECKS, device, follows_the_network
 from nmc.testing.conformance.family import FAMILY, TARGET
 
 Test = Callable[..., None]
@@ -27,7 +27,8 @@ def suite(
     """Test functions for a backend: ``globals().update(suite(MyBackend))`` in a test file.
 
     A check is named ``check``, ``check/target`` or ``check/target-network-coding-reset``, for
-    example ``simulator/wren16-conv-rate-zero``; those of devices begin with ``device-NAME/``.
+    example ``simulator/wren16-conv-rate-zero``, or ``simulator/wren16-signed-neurons`` for networks
+    of the neurons that a target names; those of devices begin with ``device-NAME/``.
 
     Args:
         backend: the class that the entry point names.
@@ -45,9 +46,13 @@ def suite(
     plan: list[tuple[str, Callable[..., None], list[tuple[str, tuple[object, ...]]]]] = []
     plan += [(check.__name__, check, [("", ())]) for check in FAMILY]
     plan += [(check.__name__, check, [(name, (name,)) for name in targets]) for check in TARGET]
-    plan += [(check.__name__, _of_case(check), [(str(case), (case,)) for case in chosen]) for check in CHECKS]
+    everything = [*chosen, *neuron_cases(targets)]
+    for check in CHECKS:
+        # Networks of the neuron kinds have no float network to follow.
+        own = chosen if check is follows_the_network else everything
+        plan.append((check.__name__, _of_case(check), [(str(case), (case,)) for case in own]))
     for name, executor in devices.items():
-        plan.append((f"device-{name}", _on_device(executor), [(str(case), (case,)) for case in chosen]))
+        plan.append((f"device-{name}", _on_device(executor), [(str(case), (case,)) for case in everything]))
     names = [_name(check, case) for check, _, found in plan for case, _ in found]
     for pattern in (*(exclusions or {}), *(marks or {})):
         if not any(fnmatchcase(name, pattern) for name in names):
