@@ -109,6 +109,20 @@ def test_one_spatial_axis(tmp_path: Path, coding: str) -> None:
     assert compiled_error(nodes, stored, ["N", 24], coding, tmp_path) < TOLERANCE[coding]
 
 
+@pytest.mark.parametrize("head", ["Softmax", "Sigmoid"])
+def test_a_movement_behind_the_head(tmp_path: Path, head: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["g"]),
+        helper.make_node(head, ["g"], ["s"]),
+        helper.make_node("Reshape", ["s", "shape"], ["y"]),
+    ]
+    stored = {"a": weights(4, 2, 3, 3), "w": weights(4, 64, seed=2).T.copy(), "shape": np.array([0, 1, 4, 1])}
+    assert compiled_error(nodes, stored, ["N", 2, 6, 6], "graded", tmp_path) < TOLERANCE["graded"]
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_images_that_grow(tmp_path: Path, coding: str) -> None:
     nodes = [

@@ -152,7 +152,10 @@ def _lift(editor: _Editor) -> bool:
             continue
         index = movement_index(layer, source.shape)
         if isinstance(source.op, Linear) and absorbs_rows(source.op):
-            editor.replace(replace(layer, op=gathered_rows(source.op, index, layer.shape), inputs=source.inputs))
+            # Where the C order stays and the movement has no tensor, the value is still the source's.
+            origin = layer.origin if layer.origin.output or not is_still(index) else source.origin
+            taken = replace(layer, op=gathered_rows(source.op, index, layer.shape), inputs=source.inputs, origin=origin)
+            editor.replace(taken)
             return True
         op = lifted_diagonal(source.op, index, layer.shape) if isinstance(source.op, Linear) else source.op
         moved = [

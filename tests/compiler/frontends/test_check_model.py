@@ -175,7 +175,7 @@ def test_hidden_heads_are_named_beside_other_problems(tmp_path: Path) -> None:
         helper.make_node("Identity", ["a"], ["b"]),
         helper.make_node("LogSoftmax", ["b"], ["c"], name="bend"),
         helper.make_node("Softmax", ["c"], ["d"], name="inner"),
-        helper.make_node("Flatten", ["d"], ["y"]),
+        helper.make_node("Relu", ["d"], ["y"]),
     ]
     check = check_model(saved(model_of(nodes, {}, ["N", 3]), tmp_path))
     assert {d.origin.node for d in check.diagnostics if d.origin} == {"gate", "bend", "inner"}

@@ -10,24 +10,18 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from nmc.compiler.frontends.onnx.fold import BATCHES, FOLDABLE, FoldError, Known, fold, known
+from nmc.compiler.frontends.onnx.heads import check_heads, with_heads_last, with_hidden_sigmoids
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.connectivity import Array, Shape
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.layers import (
-    Activation,
-    ArgMax,
-    Dequantize,
-    Head,
     Identity,
     Input,
     Layer,
     LayerGraph,
     Op,
-    Quantize,
-    Sigmoid,
-    Softmax,
 )
 from nmc.ir.origin import Origin
 
@@ -278,7 +272,7 @@ class GraphBuilder:
         ends = tuple(self.values.get(name, self.layers[-1].name) for name in outputs)
         name = escaped(self.model.graph.name) or "model"
         graph = LayerGraph(name, tuple(self.layers), ends, tuple(map(escaped, outputs)))
-        graph = with_hidden_sigmoids(graph, self.lost)
+        graph = with_hidden_sigmoids(with_heads_last(graph), self.lost)
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
@@ -290,50 +284,6 @@ class GraphBuilder:
                     help="compile a network whose outputs are computed from its input",
                 )
         return None if self.sink.errors else graph
-
-
-_HIDDEN_HEADS: Mapping[type, str] = {
-    Softmax: "remove the attention or gating block, or end the model before it",
-    ArgMax: "end the model with it or before it",
-}
-"""Ways out where a head is not at the end."""
-
-
-def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None:
-    """A head (softmax, sigmoid, argmax) is the last thing that a network computes.
-
-    Args:
-        graph: perhaps with layers that stand for refused nodes.
-        lost: the names of those.
-        sink: an error for each head that something reads.
-    """
-    for layer in graph.layers:
-        if isinstance(layer.op, Head) and _is_read(layer, graph, lost):
-            sink.error(
-                "operator-unsupported",
-                f"a {type(layer.op).__name__.lower()} is supported at the end of a network only, "
-                "where the host computes it",
-                origin=layer.origin,
-                help=_HIDDEN_HEADS[type(layer.op)],
-            )
-
-
-def with_hidden_sigmoids(graph: LayerGraph, lost: set[str]) -> LayerGraph:
-    """Sigmoids that something reads as activations; the host computes those at the end."""
-    hidden = {la.name for la in graph.layers if isinstance(la.op, Sigmoid) and _is_read(la, graph, lost)}
-    layers = [replace(la, op=Activation("sigmoid")) if la.name in hidden else la for la in graph.layers]
-    return replace(graph, layers=tuple(layers)) if hidden else graph
-
-
-def _is_read(layer: Layer, graph: LayerGraph, lost: set[str]) -> bool:
-    """Whether anything is computed from a layer, but for what leaves it as it is, on its way to the outputs."""
-    waiting = list(graph.users[layer.name])
-    while waiting:
-        reader = graph.by_name[waiting.pop()]
-        if not isinstance(reader.op, Identity | Quantize | Dequantize) or reader.name in lost:
-            return True
-        waiting.extend(graph.users[reader.name])
-    return False
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

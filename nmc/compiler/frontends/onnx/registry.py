@@ -192,8 +192,10 @@ WAYS_OUT = {op: text for ops, text in _WAYS_OUT.items() for op in ops.split()}
 
 NO_WAY_OUT = "replace it by Conv, Gemm, Add and Relu, or end the model before it; `nmc ops` lists what is supported"
 
-PASSED_ON = frozenset({"Identity", "QuantizeLinear", "DequantizeLinear"})
-"""What may stand behind a head at the end of a network."""
+PASSED_ON = frozenset(
+    ["Identity", "QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"]
+)
+"""What may stand behind a sigmoid at the end of a network."""
 
 FOLDED = "Folded where it depends on constants and shapes only."
 
@@ -239,7 +241,10 @@ def uses(model: onnx.ModelProto) -> tuple[OperatorUse, ...]:
     """The operators of a model with sorted nodes, in order of first use."""
     data = data_nodes(model)
     local = {function.domain for function in model.functions}
-    hidden = {name for node in model.graph.node if node.op_type not in PASSED_ON for name in node.input}
+    hidden: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type not in PASSED_ON or hidden.intersection(node.output):
+            hidden.update(node.input)
     found: dict[tuple[str, str, str], list[str]] = {}
     for index, node in enumerate(model.graph.node):
         row = _support_of(node, index in data, local)
