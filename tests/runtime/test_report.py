@@ -123,6 +123,24 @@ def test_static_report_without_events_or_use() -> None:
     json.dumps(report, allow_nan=False)
 
 
+def test_the_layout_of_the_file_is_stated() -> None:
+    routed = tiny_routed()
+    spec = routed.network.input
+    channels, height, width = spec.shape
+    for perm, words in (
+        ((2, 0, 1), f"{height}x{width}x{channels} with channels last, read as {channels}x{height}x{width}"),
+        ((0, 2, 1), f"{channels}x{width}x{height}, read as {channels}x{height}x{width}"),
+    ):
+        given = [0, 0, 0]
+        for axis, source in enumerate(perm):
+            given[source] = spec.shape[axis]
+        network = replace(routed.network, input=replace(spec, shape=tuple(given), perm=perm))
+        report = static_report(
+            replace(routed, network=network), small_target(), EventCounts(0, 12, 0.0, 0.0), use={}, macs=0
+        )
+        assert words in report["layers"][0]["note"]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_synapses_are_counted_without_listing_them(seed: int) -> None:
     for projection in random_network(seed).projections:

@@ -34,7 +34,7 @@ from nmc.hardware.timing import estimate_latency
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool, Skip, size
 from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.mapping import HOST, Routed
-from nmc.ir.network import Network, Population
+from nmc.ir.network import InputSpec, Network, Population
 from nmc.ir.neurons import Source
 
 Use = Mapping[int, Mapping[str, tuple[int, int | None]]]
@@ -184,10 +184,21 @@ def _notes(routed: Routed, population: Population, target: Target) -> list[str]:
         notes.append("computed by the host")
     elif population.name == routed.network.input.population:
         notes.append("input, driven by its bias")
+    if population.name == routed.network.input.population:
+        notes.extend(_layout_notes(routed.network.input))
     notes.extend(_read_out_notes(routed.network, population.name))
     if not population.on_host and needs_microcode(neuron, target):
         notes.append("neuron microcode on hardware")
     return notes
+
+
+def _layout_notes(spec: InputSpec) -> list[str]:
+    """Where the file keeps its axes in another order than channels first: how they are read."""
+    if spec.perm is None:
+        return []
+    given, read = ("x".join(str(n) for n in shape) for shape in (spec.shape, [spec.shape[a] for a in spec.perm]))
+    last = spec.perm == (len(spec.perm) - 1, *range(len(spec.perm) - 1))
+    return [f"{given}{' with channels last' if last else ''}, read as {read}"]
 
 
 def _read_out_notes(network: Network, name: str) -> list[str]:
