@@ -156,13 +156,13 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
         fit = _with_jitter(task, fit, stored, kept)
         projections, offset = refit(fit, wanted, task.rows.parameter(neuron.bias))
         layer = layer.changed(_merged(task, projections), offset)
-    best, found = _with_neuron(task, layer, effort.rounds)
+    best, found, unit = _with_neuron(task, layer, effort.rounds)
     for _ in range(effort.feedback if fit is not None and effort.rounds else 0):
         moved = _fed_back(task, fit, layer, found)
-        tried, judged = _with_neuron(task, moved, effort.rounds)
+        tried, judged, its_unit = _with_neuron(task, moved, effort.rounds, (found, unit))
         if judged.error.sum() >= found.error.sum():
             break
-        layer, best, found = moved, tried, judged
+        layer, best, found, unit = moved, tried, judged, its_unit
     return CalibratedLayer(best.population, best.projections, found.scale)
 
 
@@ -219,12 +219,14 @@ def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
     )
 
 
-def _with_neuron(task: LayerTask, layer: _Layer, rounds: int) -> tuple[_Layer, FoundNeuron]:
-    """The layer with the best neurons for its weights."""
+def _with_neuron(
+    task: LayerTask, layer: _Layer, rounds: int, start: tuple[FoundNeuron, Array] | None = None
+) -> tuple[_Layer, FoundNeuron, Array]:
+    """The layer with the best neurons for its weights, these, and the unit of their sums."""
     stored = task.quantizer.store(layer.population, layer.projections)
     drive = _drive(task, stored)
     given = _as_stored(task, drive.stored)
-    found = search_neuron(drive, rounds=rounds) if rounds else match_means(drive, given)
+    found = search_neuron(drive, rounds=rounds, start=start) if rounds else match_means(drive, given)
     done = _applied(layer, stored, found)
     again = task.quantizer.store(done.population, done.projections)
     if not np.array_equal(again.unit, stored.unit):
@@ -232,7 +234,7 @@ def _with_neuron(task: LayerTask, layer: _Layer, rounds: int) -> tuple[_Layer, F
         drive = _drive(task, again)
         found = match_means(drive, _as_stored(task, drive.stored))
         done = _applied(done, again, found)
-    return done, found
+    return done, found, again.unit
 
 
 def _as_stored(task: LayerTask, neuron: LIF) -> Candidate:

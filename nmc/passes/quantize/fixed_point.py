@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.hardware.target import NeuronLimits, WeightLimits
-from nmc.ir.connectivity import Array, Connectivity, Dense, Sparse, size
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Skip, Sparse, size
 from nmc.ir.diagnostic import ExitCode, NmcError
 
 
@@ -45,6 +45,15 @@ def weight_grid(limits: WeightLimits, bits: int | None) -> WeightGrid:
     while top // step > levels:
         step *= 2
     return WeightGrid(step, top // step * step)
+
+
+def is_skip(connectivity: Connectivity) -> bool:
+    """Whether every output reads one channel at one place: a residual shortcut, whose weight is a scale."""
+    if isinstance(connectivity, Skip):
+        return True
+    if not isinstance(connectivity, Conv2d) or connectivity.weight.shape[2:] != (1, 1):
+        return False
+    return bool((np.count_nonzero(connectivity.weight, axis=1) <= 1).all())
 
 
 def largest_by_channel(connectivity: Connectivity) -> Array:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from nmc.hardware.target import Target
-from nmc.ir.connectivity import Array, Skip
+from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import (
@@ -30,6 +30,7 @@ from nmc.passes.base import Context
 from nmc.passes.quantize.fixed_point import (
     WeightGrid,
     by_output,
+    is_skip,
     largest_by_channel,
     mantissa_and_exponent,
     weight_grid,
@@ -243,7 +244,7 @@ class _Fit:
         return not had or any(p.connectivity.weight.any() for p in scaled.projections)
 
     def _main(self) -> tuple[Projection, ...]:
-        main = tuple(p for p in self.incoming if not isinstance(p.connectivity, Skip))
+        main = tuple(p for p in self.incoming if not is_skip(p.connectivity))
         return main or self.incoming
 
     def _skips(self) -> tuple[Projection, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Skip, size
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, size
 from nmc.ir.network import Projection
 from nmc.kernels.calibrate_rows import matrix_of, with_matrix
 from nmc.kernels.calibrate_solve import Jitter, exact_product, ordered_product, ridge
+from nmc.passes.quantize.fixed_point import is_skip
 
 STRENGTH = 1e-4
 """Of the ridge, relative to the mean square of an input."""
@@ -36,15 +37,6 @@ JITTER_ROWS = 4096
 
 SPARSE = 0.5
 """A kernel with more zeros than that keeps its pattern: it is not fitted."""
-
-
-def is_skip(connectivity: Connectivity) -> bool:
-    """Whether every output reads one channel at one place: a residual shortcut, whose weight is a scale."""
-    if isinstance(connectivity, Skip):
-        return True
-    if not isinstance(connectivity, Conv2d) or connectivity.weight.shape[2:] != (1, 1):
-        return False
-    return bool((np.count_nonzero(connectivity.weight, axis=1) <= 1).all())
 
 
 def fittable(projection: Projection) -> bool:

@@ -30,7 +30,7 @@ FINER_FRACTIONS = (0.9, 0.96, 1.04, 1.1)
 FINER_STEPS = (-0.3, -0.15, 0.15, 0.3)
 """Of the potential and the bias, around the best so far."""
 
-CORRECTIONS = 2
+CORRECTIONS = 3
 CORRECTION_GAIN = 0.7
 """Rounds that bring the mean message to the mean activation, and the share that one removes."""
 
@@ -166,6 +166,14 @@ class _Search:
         self.potential = np.where(better, potential, self.potential)
         self.shift = np.where(better, shift, self.shift)
 
+    def start_at(self, found: FoundNeuron, unit: Array) -> None:
+        """Begin with neurons found for other weights, whose sums were in ``unit``."""
+        drive, candidate = self.drive, found.candidate
+        per_threshold = candidate.threshold * UNIT
+        fraction = candidate.threshold * unit * drive.levels / drive.top
+        shift = candidate.bias_shift * (drive.timesteps + drive.wait) / per_threshold
+        self._try(fraction, candidate.v0 / per_threshold, shift)
+
     def coarse(self) -> None:
         subtract = self.drive.stored.reset is Reset.SUBTRACT
         ones = np.ones(len(self.error))
@@ -191,16 +199,20 @@ class _Search:
             self._try(around * factor, self.potential, self.shift)
 
 
-def search_neuron(drive: LayerDrive, *, rounds: int) -> FoundNeuron:
+def search_neuron(drive: LayerDrive, *, rounds: int, start: tuple[FoundNeuron, Array] | None = None) -> FoundNeuron:
     """Search threshold, initial potential and bias shift, then bring the means together.
 
     Args:
         drive: of the layer.
         rounds: 1 for the coarse search, more to refine it.
+        start: neurons found for much the same weights, and the unit of their sums: only refined.
     """
     search = _Search(drive)
-    search.coarse()
-    for _ in range(rounds - 1):
+    if start is None:
+        search.coarse()
+    else:
+        search.start_at(*start)
+    for _ in range(rounds - 1 if start is None else 1):
         search.fine()
     return match_means(drive, search.best())
 
