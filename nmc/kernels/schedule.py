@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nmc.ir.network import Network, Population, Projection
 
 
@@ -15,18 +13,17 @@ def recurrent_groups(network: Network) -> list[tuple[Population, ...]]:
     """
     if not network.recurrent:
         return [(p,) for p in network.populations]
+    import networkx  # takes a while, and most networks have no loops
+
     place = {p.name: number for number, p in enumerate(network.populations)}
-    edges = np.zeros((len(place), len(place)), dtype=np.bool_)
-    for projection in network.projections:
-        edges[place[projection.source], place[projection.target]] = True
-    reach = edges | np.eye(len(place), dtype=np.bool_)
-    for middle in range(len(place)):
-        reach |= reach[:, middle, None] & reach[None, middle]
-    together = reach & reach.T
-    groups = list({tuple(np.flatnonzero(row).tolist()): None for row in together})
-    # Whoever is reached by more groups comes later; equals keep the network's order.
-    groups.sort(key=lambda group: (np.count_nonzero(reach[:, group[0]]), group[0]))
-    return [tuple(network.populations[number] for number in group) for group in groups]
+    graph: networkx.DiGraph = networkx.DiGraph()
+    graph.add_nodes_from(place.values())
+    graph.add_edges_from((place[q.source], place[q.target]) for q in network.projections)
+    parts = networkx.condensation(graph)
+    members = {part: sorted(parts.nodes[part]["members"]) for part in parts}
+    # Where the projections leave a choice, the network's order decides.
+    order = networkx.lexicographical_topological_sort(parts, key=lambda part: members[part][0])
+    return [tuple(network.populations[number] for number in members[part]) for part in order]
 
 
 def lag(network: Network, projection: Projection) -> int:
