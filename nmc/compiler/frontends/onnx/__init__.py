@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nmc.compiler.frontends.onnx.operator_page import operator_page
+    from nmc.compiler.frontends.onnx.page import operator_page
     from nmc.compiler.frontends.onnx.read import check_model, read_model
     from nmc.compiler.frontends.onnx.registry import operator_table
     from nmc.compiler.frontends.onnx.source import ModelCheck, OperatorSupport, OperatorUse, SourceModel
@@ -23,7 +23,7 @@ __all__ = [
     "read_model",
 ]
 
-_HOMES = {"operator_page": "operator_page", "check_model": "read", "read_model": "read", "operator_table": "registry"}
+_HOMES = {"operator_page": "page", "check_model": "read", "read_model": "read", "operator_table": "registry"}
 
 
 def __getattr__(name: str) -> object:
