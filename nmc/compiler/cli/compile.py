@@ -104,17 +104,8 @@ def command(
     sink = DiagnosticSink()
     path = out if out is not None else Path(model.stem + ".nmc")
     _check_paths(sink, model, None if stop_after else path, save_temps)
-    _check_values(
-        sink,
-        {
-            "--coding": coding,
-            "--optimise": optimise,
-            "--effort": effort,
-            "--verify": verify,
-            "--maxpool": maxpool,
-            "--wait": wait,
-        },
-    )
+    _check_values(sink, {"--coding": coding, "--optimise": optimise, "--effort": effort})
+    _check_values(sink, {"--verify": verify, "--maxpool": maxpool, "--wait": wait})
     _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
     _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
     rest = _pairs(sink, settings or []), _pins(sink, pin or []), maxpool, wait
