@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 
 CODINGS = ("rate", "graded")
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
-RANGES = {"-T": (1, 4096), "--weight-bits": (2, 16), "--chips": (1, 1 << 20), "--seed": (0, (1 << 63) - 1)}
-"""What the options mean at all; a target may allow less and says so."""
+CHOICES = {
+    "coding": CODINGS,
+    "reset": ("subtract", "zero"),
+    "optimise": ("energy",),
+    "effort": ("normal",),
+    "verify": ("structure", "full"),
+    "maxpool": ("exact", "average"),
+    "wait": ("0", "1", "auto"),
+    "stop_after": STAGES,
+}
+"""Words that an option takes, by parameter."""
+RANGES = {"timesteps": (1, 4096), "weight_bits": (2, 16), "chips": (1, 1 << 20), "seed": (0, (1 << 63) - 1)}
+"""What the numbers mean at all; a target may allow less and says so."""
 
 Option = typer.Option
 Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
@@ -104,21 +115,17 @@ def command(
     sink = DiagnosticSink()
     path = out if out is not None else Path(model.stem + ".nmc")
     _check_paths(sink, model, None if stop_after else path, save_temps)
-    _check_values(sink, {"--coding": coding, "--optimise": optimise, "--effort": effort})
-    _check_values(sink, {"--verify": verify, "--maxpool": maxpool, "--wait": wait})
-    _check_optional(sink, {"--reset": reset, "--stop-after": stop_after})
-    _check_numbers(sink, {"-T": timesteps, "--weight-bits": weight_bits, "--chips": chips, "--seed": seed})
-    rest = _pairs(sink, settings or []), _pins(sink, pin or []), maxpool, wait
+    _check_values(sink, context.params)
+    pairs, pins = _pairs(sink, settings or []), _pins(sink, pin or [])
     sink.raise_errors(ExitCode.USAGE)
 
     from nmc.backends.api import Options
     from nmc.compiler.driver import CompileRequest
     from nmc.ir.neurons import Reset
 
-    wanted = None if reset is None else Reset(reset)
-    options = Options(
-        timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, effort, chips, strict, *rest
-    )
+    same = {field.name for field in fields(Options)} - {"reset", "settings", "pins"}
+    chosen = {name: context.params[name] for name in same}
+    options = Options(**chosen, reset=None if reset is None else Reset(reset), settings=pairs, pins=pins)
     request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
     perform(context.obj, model, request, path, verbose=verbose)
 
@@ -163,31 +170,14 @@ def _check_paths(sink: DiagnosticSink, model: Path, out: Path | None, temps: Pat
         sink.error("path-not-writable", f"--save-temps {temps} is not a folder", help="give the name of a folder")
 
 
-def _check_values(sink: DiagnosticSink, values: Mapping[str, str]) -> None:
-    known = {
-        "--coding": CODINGS,
-        "--optimise": ("energy",),
-        "--effort": ("normal",),
-        "--verify": ("structure", "full"),
-        "--maxpool": ("exact", "average"),
-        "--wait": ("0", "1", "auto"),
-    }
-    for option, value in values.items():
-        choose(sink, option, value, known[option])
-
-
-def _check_optional(sink: DiagnosticSink, values: Mapping[str, str | None]) -> None:
-    known = {"--reset": ("subtract", "zero"), "--stop-after": STAGES}
-    for option, value in values.items():
-        if value is not None:
-            choose(sink, option, value, known[option])
-
-
-def _check_numbers(sink: DiagnosticSink, numbers: Mapping[str, int | None]) -> None:
-    for option, value in numbers.items():
-        low, high = RANGES[option]
-        if value is not None and not low <= value <= high:
-            sink.error("bad-option", f"{option} takes a number from {low} to {high}; got {value}")
+def _check_values(sink: DiagnosticSink, given: Mapping[str, Any]) -> None:
+    for name, known in CHOICES.items():
+        if given[name] is not None:
+            choose(sink, f"--{name.replace('_', '-')}", given[name], known)
+    for name, (low, high) in RANGES.items():
+        if given[name] is not None and not low <= given[name] <= high:
+            option = f"--{name.replace('_', '-')}"
+            sink.error("bad-option", f"{option} takes a number from {low} to {high}; got {given[name]}")
 
 
 def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:
