@@ -8,7 +8,6 @@ depend on the number of threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numba
@@ -16,6 +15,8 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.neurons import LIF, STATE_LIMIT, has_potential, spike_levels
+from nmc.kernels.fused_run import execute_fused
+from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.mapped_steps import run_sample
 from nmc.kernels.mapped_tables import MappedProgram, Tables
 from nmc.kernels.neurons import (
@@ -31,12 +32,10 @@ from nmc.kernels.neurons import (
     State,
 )
 from nmc.kernels.parallel import parallel
+from nmc.kernels.tiers import available_tiers
 
 _NARROW = 1 << 30
 """Sums, states and parameters below it cannot overflow 32 bits in one step."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction done."""
 
 
 @numba.njit(nogil=True, cache=True)
@@ -84,29 +83,6 @@ def _fits_narrow(program: MappedProgram, largest_input: int) -> bool:
         if model in (LIF_PLAIN, INTEGRATOR) and total * 64 >= _NARROW:
             return False
     return True
-
-
-@dataclass(frozen=True, eq=False)
-class MappedRun:
-    """Raw results of `execute_mapped`.
-
-    Attributes:
-        readouts: by population that is read, (N, T, its slots) int64: the read-out after each step of
-            its window.
-        messages, potentials: (N, T, slots) int64, or None where not kept.
-        synops: (clusters,) synaptic operations at each.
-        fired: (slots,) messages sent by each.
-        changed: (slices,) neuron updates that changed something.
-        overflows: sums of magnitude 2^31 and more.
-    """
-
-    readouts: Mapping[str, Array]
-    messages: Array | None
-    potentials: Array | None
-    synops: IndexArray
-    fired: IndexArray
-    changed: IndexArray
-    overflows: int
 
 
 class _Worker:
@@ -234,7 +210,34 @@ def execute_mapped(
         keep_potentials: also return the potentials.
         threads: at most this many; None: one per processor.
         progress: called after every sample.
+
+    Rate networks run layer by layer where that is proved to be the same (`nmc.kernels.fused`),
+    unless potentials are wanted; everything else goes step by step.
     """
+    fused = None if keep_potentials else program.fused
+    if fused is not None and fused.takes(inputs):
+        tier = available_tiers()[0]
+        return execute_fused(fused, inputs, tier, keep_messages=keep_messages, threads=threads, progress=progress)
+    return execute_steps(
+        program,
+        inputs,
+        keep_messages=keep_messages,
+        keep_potentials=keep_potentials,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def execute_steps(
+    program: MappedProgram,
+    inputs: Array,
+    *,
+    keep_messages: bool = False,
+    keep_potentials: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> MappedRun:
+    """`execute_mapped` step by step, whatever the network: messages travel to axons and meet synapses there."""
     job = _Job.prepare(program, inputs, keep_messages=keep_messages, keep_potentials=keep_potentials)
     workers: list[_Worker] = [_Worker(program, job.tables)]
     idle = workers.copy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from nmc.kernels.mapped_runs import Runs, WeightPool, runs_of, slice_neurons
 from nmc.kernels.neurons import Model, Parameters, model_of, parameters_of
 from nmc.kernels.schedule import lag
 
+if TYPE_CHECKING:
+    from nmc.kernels.fused import FusedProgram
+
 
 class Tables(NamedTuple):
     """The arrays that the kernel reads.
@@ -32,7 +35,8 @@ class Tables(NamedTuple):
     Attributes:
         weight: the pool, int16 or int64.
         runs: (R, 3) int32: accumulator and weight, counted from those of the pair, and length.
-        fans: (F, 4) int32: target slice, its cluster, first run and the first that is not its own.
+        fans: (F, 5) int32: target slice, its cluster, first run and the first that is not its own,
+            projection.
         pair_start: (delays, slots + 1) int32: pairs of each slot by delay.
         pairs: (P, 4) int32: fan, first accumulator, first weight, non-zero weights.
         delays: (delays,) the distinct axon delays.
@@ -103,6 +107,13 @@ class MappedProgram:
     def network(self) -> Network:
         """The mapped network."""
         return self.routed.network
+
+    @cached_property
+    def fused(self) -> FusedProgram | None:
+        """The same as whole layers, where that is proved; built once."""
+        from nmc.kernels.fused import fuse  # it is made of these tables
+
+        return fuse(self)
 
     @cached_property
     def slots_by_population(self) -> Mapping[str, IndexArray]:
@@ -286,7 +297,7 @@ def _lay_pairs(
 ) -> _Pairs:
     """For each delay and slot, what its message meets at its destinations."""
     network = routed.network
-    projections = {p.name: p for p in network.projections}
+    projections = {p.name: (number, p) for number, p in enumerate(network.projections)}
     slot_count = sum(len(s.neurons) for s in slices)
     neurons = np.concatenate([np.zeros(0, np.int64), *(s.neurons for s in slices)])
     order = {p.name: number for number, p in enumerate(network.populations)}
@@ -294,14 +305,14 @@ def _lay_pairs(
     by_cluster = np.argsort(destinations.cluster, kind="stable")
     bounds = np.searchsorted(destinations.cluster[by_cluster], np.arange(len(routed.clusters) + 1))
     all_runs: list[Array] = [np.zeros((0, 3), dtype=np.int32)]
-    all_fans: list[Array] = [np.zeros((0, 4), dtype=np.int32)]
+    all_fans: list[Array] = [np.zeros((0, 5), dtype=np.int32)]
     all_pairs: list[Array] = [np.zeros((0, 4), dtype=np.int32)]
     keys: list[Array] = [np.zeros((0, 2), dtype=np.int64)]
     run_count, fan_count, first_slice = 0, 0, 0
     for position, cluster in enumerate(routed.clusters):
         arriving = destinations.slot[by_cluster[bounds[position] : bounds[position + 1]]]
         for axon in cluster.axons:
-            projection, piece = projections[axon.projection], slices[first_slice + axon.slice]
+            (which, projection), piece = projections[axon.projection], slices[first_slice + axon.slice]
             source = network.by_name[projection.source]
             heard = np.flatnonzero(region_mask(axon.region, source.shape))
             runs = runs_of(projection, piece.population.shape, piece.box, piece.neurons, heard, pool)
@@ -311,7 +322,7 @@ def _lay_pairs(
             all_pairs.append(np.column_stack([*(c[met] for c in columns), runs.nonzero[met]]).astype(np.int32))
             where = np.full((len(runs.start) - 1, 2), [piece.number, position])
             spans = run_count + np.stack([runs.start[:-1], runs.start[1:]], axis=1)
-            all_fans.append(np.column_stack([where, spans]).astype(np.int32))
+            all_fans.append(np.column_stack([where, spans, np.full(len(spans), which)]).astype(np.int32))
             all_runs.append(runs.runs.astype(np.int32))
             keys.append(np.column_stack([np.full(len(slots), axon.delay), slots]))
             run_count, fan_count = run_count + len(runs.runs), fan_count + len(where)

@@ -10,7 +10,8 @@ from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Routed
 from nmc.ir.neurons import has_potential
-from nmc.kernels.mapped import MappedRun, Progress, execute_mapped
+from nmc.kernels.mapped import execute_mapped
+from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
 from nmc.runtime.device import Counters, Execution, Trace
 

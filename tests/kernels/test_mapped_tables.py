@@ -33,7 +33,7 @@ def listed(program):
         for slot in range(len(program.neurons)):
             for p in range(t.pair_start[d, slot], t.pair_start[d, slot + 1]):
                 fan, base, stored, nonzero = (int(v) for v in t.pairs[p])
-                piece, _, first, last = (int(v) for v in t.fans[fan])
+                piece, _, first, last, _ = (int(v) for v in t.fans[fan])
                 present = 0
                 for begin, row, length in t.runs[first:last]:
                     for i in range(length):

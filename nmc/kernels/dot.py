@@ -1,0 +1,138 @@
+"""Dot products of messages and weights in vectors, in one form per tier of the processor.
+
+Unsigned bytes (messages) times signed bytes (weights) into 32-bit sums: exact, because what
+is added wraps and never saturates, and the sums are proved to fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from nmc.kernels.tiers import LANES, ROWS, Bytes256, Bytes512, Vnni256, Vnni512
+from nmc.kernels.vectors import I8, I16, I32, I64, Pointers, call, contiguous, loop, splat
+
+
+def _products(tier: type, builder: Any, total: Any, message: Any, weight: Any) -> Any:
+    """``total`` (n x i32) plus four products per lane of ``message`` and ``weight`` (n x i32, four bytes each)."""
+    lanes = total.type.count
+    bits = 32 * lanes
+    if tier in (Vnni512, Vnni256):
+        return call(builder, f"llvm.x86.avx512.vpdpbusd.{bits}", total.type, total, message, weight)
+    if tier in (Bytes512, Bytes256):
+        byte, half = ir.VectorType(I8, 4 * lanes), ir.VectorType(I16, 2 * lanes)
+        narrow, wide = ("pmaddubs.w.512", "pmaddw.d.512") if bits == 512 else ("pmadd.ub.sw", "pmadd.wd")
+        family = "avx512" if bits == 512 else "avx2"
+        pairs = call(
+            builder, f"llvm.x86.{family}.{narrow}", half, builder.bitcast(message, byte), builder.bitcast(weight, byte)
+        )
+        ones = ir.Constant(half, [1] * (2 * lanes))
+        return builder.add(total, call(builder, f"llvm.x86.{family}.{wide}", total.type, pairs, ones))
+    # Bytes of a lane one after the other, in 32 bits.
+    for place in range(4):
+        shift = ir.Constant(total.type, [8 * place] * lanes)
+        m = builder.and_(builder.lshr(message, shift), ir.Constant(total.type, [255] * lanes))
+        up = ir.Constant(total.type, [24 - 8 * place] * lanes)
+        w = builder.ashr(builder.shl(weight, up), ir.Constant(total.type, [24] * lanes))
+        total = builder.add(total, builder.mul(m, w))
+    return total
+
+
+def _dot(
+    typing,
+    tier,
+    vectors,
+    messages,
+    base,
+    stride,
+    offsets,
+    first,
+    count,
+    weights,
+    place,
+    start,
+    begin,
+    pace,
+    sums,
+    at,
+    pitch,
+):
+    """``ROWS`` rows of ``vectors * LANES`` sums: adds the products of ``count`` groups of 4 channels.
+
+    ``tier`` is a `Tier`, ``vectors`` a tuple of as many ones. Row m of group k reads the 4 bytes of
+    ``messages`` (uint8) at ``base + offsets[first + k] + m * stride``; ``weights`` (int8) hold
+    (count, vectors * LANES, 4) from ``place``. Rows start from ``start`` (int32) at ``begin``,
+    ``pace`` apart, and go to ``sums`` (int32) at ``at``, ``pitch`` apart.
+    """
+    wanted = (
+        (messages, types.uint8),
+        (offsets, types.int64),
+        (weights, types.int8),
+        (start, types.int32),
+        (sums, types.int32),
+    )
+    if not all(contiguous(kind, dtype) for kind, dtype in wanted):
+        raise numba.errors.TypingError("dot takes C-contiguous arrays of uint8, int64, int8 and int32")
+    chosen, n_vectors, whole = tier.instance_class, len(vectors), types.int64
+    signature = types.void(
+        tier,
+        vectors,
+        messages,
+        whole,
+        whole,
+        offsets,
+        whole,
+        whole,
+        weights,
+        whole,
+        start,
+        whole,
+        whole,
+        sums,
+        whole,
+        whole,
+    )
+
+    def codegen(context, builder, sig, args):
+        _emit_dot(chosen, n_vectors, context, builder, sig, args)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+dot: Any = intrinsic(_dot)
+
+
+def _emit_dot(tier: type, vectors: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
+    pointers = Pointers(context, builder, signature, args)
+    _, _, _, base, stride, _, first, count, _, place, _, begin, pace, _, at, pitch = args
+    lanes = 8 if tier in (Vnni256, Bytes256) else LANES
+    parts = vectors * LANES // lanes
+    kind = ir.VectorType(I32, lanes)
+    rows = [builder.mul(stride, ir.Constant(I64, row)) for row in range(ROWS)]
+    where = [(row, part) for row in range(ROWS) for part in range(parts)]
+
+    def spot(origin: Any, apart: Any, row: int, part: int) -> Any:
+        line = builder.add(origin, builder.mul(apart, ir.Constant(I64, row)))
+        return builder.add(line, ir.Constant(I64, part * lanes))
+
+    def step(index: Any, totals: list[Any]) -> list[Any]:
+        start = builder.add(base, pointers.load(5, builder.add(first, index), I64))
+        here = builder.add(place, builder.mul(index, ir.Constant(I64, 4 * lanes * parts)))
+        weights = [
+            pointers.load(8, builder.add(here, ir.Constant(I64, 4 * lanes * part)), kind) for part in range(parts)
+        ]
+        added = []
+        for row in range(ROWS):
+            message = splat(builder, pointers.load(2, builder.add(start, rows[row]), I32), lanes)
+            for part in range(parts):
+                added.append(_products(tier, builder, totals[row * parts + part], message, weights[part]))
+        return added
+
+    totals = loop(builder, count, [pointers.load(10, spot(begin, pace, *which), kind) for which in where], step)
+    for total, which in zip(totals, where, strict=True):
+        pointers.store(13, spot(at, pitch, *which), total)

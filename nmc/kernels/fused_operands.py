@@ -1,0 +1,214 @@
+"""Weights of one layer as `nmc.kernels.dot` reads them: bytes, in groups of four channels.
+
+A layer's sums are those of groups of projections. Weights of a group share, channel by
+channel, the power of two that divides them all; a weight that is still beyond a byte is
+the sum of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Shape, Skip, size
+from nmc.ir.network import Projection
+from nmc.kernels.tiers import LANES, ROWS
+
+_BYTE = 127
+_MOST_PARTS = 8
+"""A weight that needs more bytes than these is better served by the general kernel."""
+
+
+def as_convolution(connectivity: Connectivity, source: Shape, target: Shape) -> Conv2d | None:
+    """The operator between populations of these shapes as a convolution without groups; None where it is none."""
+    if isinstance(connectivity, Dense) and size(target) == target[0]:
+        shape = _maps(source)
+        return Conv2d(connectivity.weight.reshape(-1, *shape), shape)
+    if connectivity.in_shape != source or connectivity.out_shape != target:
+        return None
+    if isinstance(connectivity, Pool):
+        connectivity = connectivity.as_conv()
+    if isinstance(connectivity, Skip):
+        return Conv2d(np.diag(connectivity.weight)[:, :, None, None], _maps(source))
+    if isinstance(connectivity, Conv2d):
+        return connectivity if connectivity.groups == 1 else _ungrouped(connectivity)
+    return None
+
+
+def _maps(shape: Shape) -> Shape:
+    return shape if len(shape) == 3 else (size(shape), 1, 1)
+
+
+def _ungrouped(conv: Conv2d) -> Conv2d:
+    out, per_in, *kernel = conv.weight.shape
+    weight = np.zeros((out, conv.in_shape[0], *kernel), dtype=conv.weight.dtype)
+    for number in range(conv.groups):
+        rows = slice(number * out // conv.groups, (number + 1) * out // conv.groups)
+        weight[rows, number * per_in : (number + 1) * per_in] = conv.weight[rows]
+    return Conv2d(weight, conv.in_shape, conv.stride, conv.pads, conv.dilation)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where the messages of a population lie in the arena: rows, columns, steps, channels.
+
+    Attributes:
+        shape: (C, H, W).
+        steps: steps held; 1 where every step sends the same.
+        zero: what stands for no message.
+        pads: cells around the map: top, left, bottom, right.
+        offset: of the map's first byte, cells around it included.
+    """
+
+    shape: tuple[int, int, int]
+    steps: int
+    zero: int
+    pads: tuple[int, int, int, int]
+    offset: int
+
+    @property
+    def channels(self) -> int:
+        """Channels in whole vectors."""
+        return -(-self.shape[0] // LANES) * LANES
+
+    @property
+    def constant(self) -> bool:
+        """Whether one step stands for all."""
+        return self.steps == 1
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of one pixel."""
+        return self.channels * (1 if self.constant else -(-self.steps // ROWS) * ROWS)
+
+    @property
+    def row(self) -> int:
+        """Bytes of one row."""
+        return self.pixel * (self.shape[2] + self.pads[1] + self.pads[3])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the map."""
+        return self.row * (self.shape[1] + self.pads[0] + self.pads[2])
+
+    @property
+    def inner(self) -> int:
+        """Offset of the first pixel that is not padding."""
+        return self.offset + self.pads[0] * self.row + self.pads[1] * self.pixel
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Projections whose products share accumulators.
+
+    Attributes:
+        convs: with weights that fit a few bytes; ``sources``: the population of each.
+        shift: (C,) right shift of the sum; negative is left.
+        bias: (C,) added before it, in the units of the weights.
+    """
+
+    convs: tuple[Conv2d, ...]
+    sources: tuple[str, ...]
+    shift: IndexArray
+    bias: IndexArray
+
+
+def _per_channel(values: Array | None, channels: int) -> IndexArray | None:
+    """A parameter of shape () or (C,) as (C,); None where it is finer."""
+    if values is None:
+        return np.zeros(channels, dtype=np.int64)
+    if values.size not in (1, channels):
+        return None
+    return np.broadcast_to(values.reshape(-1), (channels,)).astype(np.int64)
+
+
+def _twos(values: Array) -> IndexArray:
+    """The power of two that divides each row."""
+    common = np.gcd.reduce(values, axis=1)
+    return np.log2(np.where(common == 0, 1, common & -common)).astype(np.int64)
+
+
+def sums_of(incoming: Sequence[tuple[Projection, Shape]], target: Shape) -> list[Sum] | None:
+    """The sums of a population, as few as its shifts allow; None where they do not fit bytes.
+
+    Args:
+        incoming: projections with the shapes of their sources.
+        target: shape of the population.
+    """
+    parts: list[Sum] = []
+    for projection, source in incoming:
+        conv = as_convolution(projection.connectivity, source, target)
+        if conv is None:
+            return None
+        channels = conv.weight.shape[0]
+        shift, bias = _per_channel(projection.shift, channels), _per_channel(projection.bias, channels)
+        if shift is None or bias is None:
+            return None
+        twos = _twos(np.column_stack([conv.weight.reshape(channels, -1), bias]))
+        weight = conv.weight >> twos[:, None, None, None]
+        parts.append(Sum((conv.with_weight(weight),), (projection.source,), shift - twos, bias >> twos))
+        if np.abs(parts[-1].convs[0].weight).max(initial=0) > _BYTE * _MOST_PARTS:
+            return None
+    joined: list[Sum] = []
+    for part in parts:
+        one = _joined(joined[-1], part) if joined else None
+        joined[-1:] = [one] if one is not None else [*joined[-1:], part]
+    return joined
+
+
+def _joined(one: Sum, other: Sum) -> Sum | None:
+    """Two sums as one, in the smaller of their units; None where shifts round, or weights get too large."""
+    if np.any(one.shift > 0) or np.any(other.shift > 0):
+        return None
+    shift = np.maximum(one.shift, other.shift)
+    up = [(conv, shift - part.shift) for part in (one, other) for conv in part.convs]
+    convs = tuple(conv.with_weight(conv.weight << more[:, None, None, None]) for conv, more in up)
+    if any(np.abs(conv.weight).max(initial=0) > 2 * _BYTE for conv in convs):
+        return None
+    bias = (one.bias << (shift - one.shift)) + (other.bias << (shift - other.shift))
+    return Sum(convs, one.sources + other.sources, shift, bias)
+
+
+@dataclass
+class Segments:
+    """Segments while a layer is laid out."""
+
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    offsets: list[IndexArray] = field(default_factory=list)
+    weights: list[NDArray[np.int8]] = field(default_factory=list)
+    block: int = 0
+    """First segment of the block that is being laid out."""
+
+    def add(self, group: int, conv: Conv2d, source: Maps, channels: slice, lanes: int) -> None:
+        """The products of one projection with one block of output channels."""
+        weight = np.zeros((lanes, *conv.weight.shape[1:]), dtype=np.int64)
+        here = conv.weight[channels]
+        weight[: len(here)] = here
+        while True:
+            part = np.clip(weight, -_BYTE, _BYTE)
+            weight -= part
+            # One at least, though it were empty: it sets the sums.
+            self._append(group, part, conv, source)
+            if not weight.any():
+                break
+
+    def _append(self, group: int, weight: Array, conv: Conv2d, source: Maps) -> None:
+        lanes, channels, kh, kw = weight.shape
+        fours = -(-channels // 4)
+        padded = np.zeros((lanes, fours * 4, kh, kw), dtype=np.int8)
+        padded[:, :channels] = weight
+        laid = padded.reshape(lanes, fours, 4, kh, kw).transpose(3, 4, 1, 0, 2).reshape(-1, lanes, 4)
+        y, x, c = np.meshgrid(np.arange(kh), np.arange(kw), np.arange(fours), indexing="ij")
+        offset = y * conv.dilation[0] * source.row + x * conv.dilation[1] * source.pixel + 4 * c
+        keep = np.flatnonzero(laid.any(axis=(1, 2)))
+        base = source.inner - conv.pads[0] * source.row - conv.pads[1] * source.pixel
+        step = 0 if source.constant else source.channels
+        fresh = int(all(row[0] != group for row in self.rows[self.block :]))
+        first, place = sum(map(len, self.offsets)), sum(map(len, self.weights))
+        strides = (conv.stride[0] * source.row, conv.stride[1] * source.pixel)
+        self.rows.append((group, base, *strides, step, step * ROWS, first, len(keep), place, fresh))
+        self.offsets.append(offset.reshape(-1)[keep])
+        self.weights.append(np.ascontiguousarray(laid[keep]).reshape(-1))

@@ -1,0 +1,111 @@
+"""Whole layers in vectors are the tables step by step: every message, read-out and count, in every tier."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nmc.ir import reference
+from nmc.kernels.fused_run import execute_fused
+from nmc.kernels.mapped import execute_mapped, execute_steps
+from nmc.kernels.mapped_tables import build_tables
+from nmc.kernels.tiers import available_tiers
+from nmc.testing.random_networks import random_inputs, random_network
+from tests.kernels.rate_networks import rate_inputs, rate_network
+from tests.property.random_mapping import random_mapping
+
+TIERS = available_tiers()
+
+
+def assert_equal(one, other):
+    for name in ("messages", "synops", "fired", "changed"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert one.overflows == other.overflows
+    assert set(one.readouts) == set(other.readouts)
+    for name, values in one.readouts.items():
+        np.testing.assert_array_equal(values, other.readouts[name])
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_tier_is_the_tables_step_by_step(seed):
+    network = rate_network(seed)
+    program, inputs = build_tables(random_mapping(network, seed)), rate_inputs(network, seed)
+    steps = execute_steps(program, inputs, keep_messages=True)
+    if program.fused is None:
+        pytest.skip("proved to need more than bytes")
+    for tier in TIERS:
+        assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True), steps)
+    for index, sample in enumerate(inputs):
+        trace = reference.run(network, sample)
+        for name, messages in trace.messages.items():
+            slots = program.slots_by_population[name]
+            flat = messages.reshape(len(messages), -1)[:, program.neurons[slots]]
+            np.testing.assert_array_equal(steps.messages[index][:, slots], flat)
+
+
+def test_most_rate_networks_are_fused():
+    fused = [build_tables(random_mapping(rate_network(seed), seed)).fused is not None for seed in range(24)]
+    assert sum(fused) >= 20
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_random_networks_whichever_way_they_run(seed):
+    network = random_network(seed, kind="rate")
+    program, inputs = build_tables(random_mapping(network, seed)), random_inputs(network, 3, seed)
+    assert_equal(
+        execute_mapped(program, inputs, keep_messages=True, threads=2),
+        execute_steps(program, inputs, keep_messages=True),
+    )
+
+
+def small():
+    return rate_network(
+        next(s for s in range(40) if build_tables(random_mapping(rate_network(s), s)).fused), rules=True
+    )
+
+
+def test_inputs_beyond_the_bounds_go_step_by_step():
+    network = small()
+    program = build_tables(random_mapping(network, 1))
+    inputs = rate_inputs(network, 1)
+    assert program.fused is not None and program.fused.takes(inputs)
+    inputs[0] = network.input.high + 1
+    assert not program.fused.takes(inputs)
+    assert not program.fused.takes(inputs[:0])
+    assert len(execute_mapped(program, inputs).fired) == len(program.neurons)
+
+
+def broken(routed, change):
+    """The mapping with one cluster's axons changed."""
+    number, cluster = next((i, c) for i, c in enumerate(routed.clusters) if c.axons)
+    clusters = list(routed.clusters)
+    clusters[number] = replace(cluster, axons=change(cluster.axons))
+    return replace(routed, clusters=tuple(clusters))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda axons: axons[1:],
+        lambda axons: (*axons, axons[0]),
+        lambda axons: (replace(axons[0], delay=axons[0].delay + 1), *axons[1:]),
+        lambda axons: (
+            (replace(axons[0], region=axons[0].region[:1]), *axons[1:]) if len(axons[0].region) > 1 else axons[1:]
+        ),
+    ],
+    ids=["lost", "double", "late", "partly"],
+)
+def test_a_mapping_that_is_not_the_network_is_never_fused(change):
+    network = small()
+    routed = random_mapping(network, 1)
+    assert build_tables(routed).fused is not None
+    assert build_tables(broken(routed, change)).fused is None
+
+
+def test_a_lost_route_and_a_lost_slice_are_seen():
+    routed = random_mapping(small(), 1)
+    assert build_tables(replace(routed, routes=routed.routes[1:])).fused is None
+    used = max(routed.clusters, key=lambda c: len(c.slices))
+    doubled = replace(used, slices=(*used.slices, used.slices[0]), origins=(*used.origins, used.origins[0]))
+    clusters = tuple(doubled if c is used else c for c in routed.clusters)
+    assert build_tables(replace(routed, clusters=clusters)).fused is None
