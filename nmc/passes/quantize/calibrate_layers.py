@@ -83,7 +83,7 @@ class _Run:
         self.scales: dict[str, Array] = dict(network.scales)
         self.sent: dict[str, list[Array]] = {}
         self._left = {name: len(projections) for name, projections in network.outgoing.items()}
-        inputs = encode(network, context.calibration.inputs)
+        inputs = encode(network, context.calibration.inputs[: _samples_that_fit(network)])
         self._flat = to_channels_last(inputs, network.by_name[network.input.population].shape)
         self._analog: Iterator[AnalogStep] = analog(network, inputs)
         self._quantizer = Quantizer.of(network, context.target, options.bits)
@@ -155,3 +155,16 @@ class _Run:
 
 PATCH_BYTES = 1 << 28
 """Budget for the patches of one layer."""
+
+SAMPLE_BYTES = 1 << 31
+"""Budget for the messages and activations of all samples; fewer samples are used where they would not fit."""
+
+SAMPLES_MIN = 16
+"""Samples used even where they exceed the budget."""
+
+
+def _samples_that_fit(network: Network) -> int:
+    """Samples whose messages (T bytes a neuron) and activations (two float64) can be held."""
+    # About three populations are alive at once: a layer, its source, and what a skip keeps.
+    alive = sum(sorted((p.neurons for p in network.populations), reverse=True)[:3])
+    return max(SAMPLE_BYTES // (alive * (network.timesteps + 16)), SAMPLES_MIN)

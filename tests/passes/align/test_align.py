@@ -7,6 +7,7 @@ import pytest
 
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.reference import encode
+from nmc.ir.verify import verify_program
 from nmc.kernels.layerwise import execute_network
 from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.align.host_input import HostInput
@@ -62,3 +63,41 @@ def test_host_input_moves_the_first_layer_and_changes_no_result() -> None:
     inputs = encode(network, X)
     np.testing.assert_array_equal(execute_network(network, inputs).readout, execute_network(hosted, inputs).readout)
     assert replace(hosted, populations=network.populations).by_name.keys() == network.by_name.keys()
+
+
+def waits(choice: str) -> dict[str, tuple[int, int]]:
+    context = context_for(residual_graph(), X)
+    network = AlignWindows(choice).run(converted(), context)
+    verify_program(network)
+    return {p.name: (p.start, p.wait) for p in network.populations}
+
+
+def test_everybody_waits_but_the_ends() -> None:
+    assert waits("1") == {
+        "input": (0, 0),
+        "stem_relu": (1, 1),
+        "first_relu": (3, 1),
+        "sum_relu": (5, 1),
+        "logits": (7, 0),
+    }
+
+
+def test_auto_waits_inside_the_branch() -> None:
+    found = waits("auto")
+    assert {name for name, (_, wait) in found.items() if wait} == {"first_relu"}
+    assert found["sum_relu"] == (4, 0)
+
+
+def test_auto_waits_every_other_layer_of_a_chain() -> None:
+    network = converted()
+    chain = tuple(p for p in network.projections if p.name != "stem_relu>sum_relu#1")
+    context = context_for(residual_graph(), X)
+    found = AlignWindows("auto").run(replace(network, projections=chain), context)
+    assert [p.name for p in found.populations if p.wait] == ["stem_relu", "sum_relu"]
+
+
+def test_another_choice_is_refused() -> None:
+    with pytest.raises(NmcError, match="'2'") as caught:
+        waits("2")
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert caught.value.diagnostics[0].slug == "wait-unknown"

@@ -133,3 +133,22 @@ def test_a_silent_channel_stays_silent() -> None:
     counts = execute_network(stored, encode(stored, UNSEEN), counts=True).counts["first_relu"]
     assert counts[:, 1].mean() < 0.1
     assert errors(stored, graph=graph)[0] < 0.5
+
+
+def test_samples_that_do_not_fit_into_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_them, _ = calibrated(CalibrateLayers(rounds=0, refit=False))
+    monkeypatch.setattr("nmc.passes.quantize.calibrate_layers.SAMPLE_BYTES", 1)
+    few, stored = calibrated(CalibrateLayers(rounds=0, refit=False))
+    bias = [n.populations[1].neuron.bias for n in (few, all_of_them)]  # type: ignore[union-attr]
+    assert not np.array_equal(*bias)
+    assert errors(stored)[1] < 0.2
+
+
+def test_a_network_with_waits_is_calibrated_for_them() -> None:
+    context = context_for(GRAPH, X)
+    network = AlignWindows("1").run(ConvertRate(4).run(GRAPH, context), context)
+    assert network.timesteps_total == 4 + 4 + 3
+    stored = QuantizeRate().run(CalibrateLayers().run(network, context), context)
+    assert [p.wait for p in stored.populations] == [0, 1, 1, 1, 0]
+    assert errors(stored)[0] < 1.1 * errors(calibrated(CalibrateLayers(), timesteps=4)[1])[0]
+    assert errors(stored, X)[1] < 0.02
