@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, Shape
 from nmc.ir.network import Population
 from nmc.ir.neurons import spike_levels
 from nmc.ir.reference import per_channel
+from nmc.kernels.compiled import compiled
 from nmc.kernels.neurons import (
     GRADED,
     GRADED_RELU,
@@ -27,7 +27,7 @@ from nmc.kernels.neurons import (
 from nmc.kernels.propagate import to_channels_last
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _integers(model, own, total, state, messages, potentials):
     for t in range(total.shape[0]):
         update(model, own, total[t], state, messages[t])
@@ -35,7 +35,7 @@ def _integers(model, own, total, state, messages, potentials):
             potentials[t] = state.v
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _reals(model, own, total, state, messages, potentials):
     for t in range(total.shape[0]):
         ideal(model, own, total[t], state, messages[t])
@@ -43,7 +43,7 @@ def _reals(model, own, total, state, messages, potentials):
             potentials[t] = state.v
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _stateless(model, total, messages):
     for t in range(total.shape[0]):
         graded(model, total[t], messages[t])

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.neurons import LIF, STATE_LIMIT, has_potential, spike_levels
+from nmc.kernels.compiled import compiled
 from nmc.kernels.fused_run import execute_fused
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.mapped_steps import run_sample
@@ -38,7 +38,7 @@ _NARROW = 1 << 30
 """Sums, states and parameters below it cannot overflow 32 bits in one step."""
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _magnitudes(tables, largest, into):
     """Adds |weight| times the largest message of each slot to each accumulator that it reaches."""
     for d in range(tables.pair_start.shape[0]):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Skip, Sparse, size
+from nmc.kernels.compiled import compiled
 from nmc.kernels.mapped_tables import MappedProgram
 
 _CONV, _DENSE, _SKIP, _SPARSE = range(4)
@@ -62,7 +62,7 @@ def _operator(connectivity: Connectivity) -> _Operator:
             raise TypeError(f"unknown connectivity {type(connectivity).__name__}")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _weight_of(op, source, target):
     """The weight of one synapse, 0 where there is none."""
     if op.kind == _DENSE:
@@ -86,7 +86,7 @@ def _weight_of(op, source, target):
     return op.weight[((o * per_in + c - first) * kh + ky) * kw + kx]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _synapses_once(tables, neurons, slots, projection, delay, op, targets):
     """Synapses that the tables hold of a projection, and pairs read; -1 where one is wrong, foreign or double."""
     seen = np.full(targets, -1, dtype=np.int64)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Shape, Skip, size
 from nmc.ir.mapping import Box, box_indices
 from nmc.ir.network import Projection
+from nmc.kernels.compiled import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +227,7 @@ def _kernel_block(conv: Conv2d, outputs: IndexArray, pool: WeightPool) -> Kernel
     return KernelBlock(pool.append(flat), base, first, count, nonzeros)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _conv_runs(pixels, n, geometry, rows, columns, runs, start):
     """Runs of ``n`` channels from each pixel; how many there are."""
     width, kh, kw, stride_y, stride_x, top, left, dilation_y, dilation_x, channels = geometry
@@ -262,7 +262,7 @@ def _conv_runs(pixels, n, geometry, rows, columns, runs, start):
     return used
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _present(fan, base, start, runs, nonzeros):
     """Non-zero weights that each source meets."""
     count = np.zeros(fan.shape[0], dtype=np.int64)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from nmc.kernels.compiled import compiled
 from nmc.kernels.neurons import SOURCE, Model, Parameters, State, update
 
 _SUM_LIMIT = 1 << 31
 """Accumulators of the chip are narrower than this."""
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
     """Apply the messages of one step and delay to the accumulators of active slices."""
     weight, runs, fans, pairs = tables.weight, tables.runs, tables.fans, tables.pairs
@@ -36,7 +36,7 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
                         acc[first + i] += value * weight[row + i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _sum_projections(tables, piece, step, acc, total, wide):
     """Section 2: bias and shift of each projection's sum, added up; the sums are cleared."""
     overflows = 0
@@ -63,19 +63,19 @@ def _sum_projections(tables, piece, step, acc, total, wide):
     return overflows
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _own_of(own, bias, first, n):
     here = slice(first, first + n)
     return Parameters(own.threshold[here], bias[here], own.v0[here], own.second[here])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _state_of(state, first, n):
     here = slice(first, first + n)
     return State(state.u[here], state.v[here], state.sent[here], state.rest[here])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _start(state, own):
     state.u[:] = 0
     state.v[:] = own.v0
@@ -83,7 +83,7 @@ def _start(state, own):
     state.rest[:] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out_slots, wide):
     """One sample; ``state`` and ``scratch`` are overwritten, ``counts`` added to, ``outputs`` written."""
     steps, steps_total = shape

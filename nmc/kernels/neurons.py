@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array
@@ -30,6 +29,7 @@ from nmc.ir.neurons import (
     Signed,
     Source,
 )
+from nmc.kernels.compiled import compiled
 
 SOURCE, LIF_PLAIN, LIF_LEAKY, IDEAL, INTEGRATOR, GRADED_RELU, GRADED, SIGMA_DELTA = range(8)
 """Neuron models as the kernels know them; a plain LIF remembers no current, leaks nothing and never rests."""
@@ -144,7 +144,7 @@ def parameters_of(neuron: Neuron) -> Parameters:
             return Parameters(zero, zero, zero, zero)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def _fire(rule, model, strict, x, threshold, lower, sent):
     """The message of a potential, and the potential after it; ``strict`` is 1 where equal does not fire."""
     beyond = x - strict >= threshold
@@ -163,25 +163,25 @@ def _fire(rule, model, strict, x, threshold, lower, sent):
     return s, rest
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _clipped(x):
     return min(max(x, -(_LIMIT - 1)), _LIMIT - 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _wrapped(u):
     u -= 2 * _LIMIT * (u > _LIMIT)
     u += 2 * _LIMIT * (u <= -_LIMIT)
     return u
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _decayed(x, k):
     d = (np.int64(abs(x)) * (4096 - k)) >> 12
     return d if x >= 0 else -d
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _lif_plain(rule, model, own, total, state, message):
     changed = 0
     v, sent = state.v, state.sent
@@ -197,7 +197,7 @@ def _lif_plain(rule, model, own, total, state, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _lif_plain_by_rule(model, own, total, state, message):
     if model.rule == BURST:
         return _lif_plain(BURST, model, own, total, state, message)
@@ -206,7 +206,7 @@ def _lif_plain_by_rule(model, own, total, state, message):
     return _lif_plain(BINARY, model, own, total, state, message)
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _lif_leaky(rule, model, own, total, state, message):
     changed = 0
     u, v, sent, rest = state.u, state.v, state.sent, state.rest
@@ -229,7 +229,7 @@ def _lif_leaky(rule, model, own, total, state, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _lif_leaky_by_rule(model, own, total, state, message):
     if model.rule == BURST:
         return _lif_leaky(BURST, model, own, total, state, message)
@@ -238,7 +238,7 @@ def _lif_leaky_by_rule(model, own, total, state, message):
     return _lif_leaky(BINARY, model, own, total, state, message)
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@compiled(forceinline=True)
 def _ideal(rule, model, own, total, state, message):
     changed = 0
     v, sent = state.v, state.sent
@@ -254,7 +254,7 @@ def _ideal(rule, model, own, total, state, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def ideal(model, own, total, state, message):
     """One step of ideal neurons, over integers or reals; how many changed."""
     if model.rule == BURST:
@@ -264,7 +264,7 @@ def ideal(model, own, total, state, message):
     return _ideal(BINARY, model, own, total, state, message)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _integrate(own, total, state, message):
     changed = 0
     v = state.v
@@ -276,7 +276,7 @@ def _integrate(own, total, state, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _sigma_delta(model, own, total, state, message):
     changed = 0
     v, sent = state.v, state.sent
@@ -294,7 +294,7 @@ def _sigma_delta(model, own, total, state, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def graded(model, total, message):
     """One step of stateless neurons, over integers or reals; how many received something."""
     changed = 0
@@ -304,7 +304,7 @@ def graded(model, total, message):
     return changed
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def update(model, own, total, state, message):
     """One step of integer neurons of one model; how many of them changed.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numba
 import numpy as np
 
 from nmc.ir.connectivity import (
@@ -25,6 +24,7 @@ from nmc.ir.connectivity import (
     Sparse,
     size,
 )
+from nmc.kernels.compiled import compiled
 
 
 def channels_last(shape: Shape) -> IndexArray:
@@ -53,7 +53,7 @@ class Plan(Protocol):
         ...
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _conv(x, w, out, shape, stride, pads, dilation, groups):
     height, width, chans = shape[0], shape[1], shape[2]
     out_h, out_w, out_c = shape[3], shape[4], shape[5]
@@ -89,7 +89,7 @@ def _conv(x, w, out, shape, stride, pads, dilation, groups):
                                 dest[o] += value * row[o]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _dense(x, w, out):
     for m in range(x.shape[0]):
         dest = out[m]
@@ -102,7 +102,7 @@ def _dense(x, w, out):
                 dest[o] += value * row[o]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _sparse(x, indptr, targets, w, out):
     for m in range(x.shape[0]):
         for i in range(x.shape[1]):
@@ -113,7 +113,7 @@ def _sparse(x, indptr, targets, w, out):
                 out[m, targets[k]] += value * w[k]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _one_to_one(x, w, out):
     chans = w.shape[0]
     for m in range(x.shape[0]):
@@ -243,7 +243,7 @@ def _bound_rows(rows: IndexArray, weight: Array, low: float, high: float, count:
     return lowest, highest
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _add_bounds(rows, weight, low, high, lowest, highest):
     for k in range(rows.shape[0]):
         a, b = weight[k] * low, weight[k] * high
