@@ -18,6 +18,7 @@ from nmc.passes.quantize.quantize_rate import Quantizer, StoredLayer
 from nmc.passes.quantize.refit_weights import (
     INPUTS_MAX,
     JITTER_ROWS,
+    SMOOTHINGS,
     STRENGTH,
     Design,
     design,
@@ -149,21 +150,43 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
     wide = replace(neuron, threshold=per_channel(task.top, population.shape)) if effort.rounds else neuron
     layer = _Layer(replace(population, neuron=wide), task.incoming)
     fit = _design(task) if effort.refit else None
-    if fit is not None:
-        stored = task.quantizer.store(layer.population, layer.projections)
-        kept = [p.name for p in task.incoming if p.name not in {q.name for q in fit.projections}]
-        wanted = task.drive - _delivered(task, stored, kept)
-        fit = _with_jitter(task, fit, stored, kept)
-        projections, offset = refit(fit, wanted, task.rows.parameter(neuron.bias))
-        layer = layer.changed(_merged(task, projections), offset)
-    best, found, unit = _with_neuron(task, layer, effort.rounds)
-    for _ in range(effort.feedback if fit is not None and effort.rounds else 0):
-        moved = _fed_back(task, fit, layer, found)
-        tried, judged, its_unit = _with_neuron(task, moved, effort.rounds, (found, unit))
-        if judged.error.sum() >= found.error.sum():
+    best = _best_fit(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort.rounds)
+    for _ in range(effort.feedback if effort.rounds else 0):
+        moved = _fed_back(task, best)
+        if moved is None:
             break
-        layer, best, found, unit = moved, tried, judged, its_unit
-    return CalibratedLayer(best.population, best.projections, found.scale)
+        tried = replace(_with_neuron(task, moved, effort.rounds, best), fit=best.fit)
+        if tried.error >= best.error:
+            break
+        best = tried
+    return CalibratedLayer(best.done.population, best.done.projections, best.found.scale)
+
+
+def _best_fit(task: LayerTask, layer: _Layer, fit: Design, effort: Effort) -> _Tried:
+    """The layer with weights fitted again, for the weight of jitter that serves its neurons best."""
+    stored = task.quantizer.store(layer.population, layer.projections)
+    kept = [p.name for p in task.incoming if p.name not in {q.name for q in fit.projections}]
+    wanted = task.drive - _delivered(task, stored, kept)
+    fit = _with_jitter(task, fit, stored, kept)
+    bias = task.rows.parameter(_real(layer.population).bias)
+    best: _Tried | None = None
+    for smoothing in SMOOTHINGS if effort.rounds and fit.jitter is not None else (0.0,):
+        fit = replace(fit, smoothing=smoothing)
+        projections, offset = refit(fit, wanted, bias)
+        fitted = layer.changed(_merged(task, projections), offset)
+        tried = replace(_with_neuron(task, fitted, effort.rounds, best), fit=fit)
+        if best is None or tried.error < best.error:
+            best = tried
+    if best is None:
+        raise ValueError("no weight of jitter to try")
+    return best
+
+
+def _real(population: Population) -> IF | IdealIntegrator:
+    neuron = population.neuron
+    if not isinstance(neuron, IF | IdealIntegrator):
+        raise TypeError(f"{type(neuron).__name__} in a network over reals")
+    return neuron
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,29 +198,52 @@ class _Layer:
 
     def changed(self, projections: tuple[Projection, ...], offset: Array) -> _Layer:
         """With other weights, and ``offset`` (C,) added to the bias."""
-        neuron = self.population.neuron
-        if not isinstance(neuron, IF | IdealIntegrator):
-            raise TypeError(f"{type(neuron).__name__} has no real bias")
+        neuron = _real(self.population)
         bias = neuron.bias + per_channel(offset, self.population.shape)
         return _Layer(replace(self.population, neuron=replace(neuron, bias=bias)), projections)
 
 
-def _fed_back(task: LayerTask, fit: Design | None, layer: _Layer, found: FoundNeuron) -> _Layer:
-    """The weights moved by what explains the error that the spikes leave.
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A layer with some weights and the best neurons for them.
+
+    Attributes:
+        layer: before its neurons were searched.
+        done: with them.
+        found: the neurons.
+        unit: (C,) real value of one unit of their sums.
+        fit: what its weights come from, if they were fitted.
+    """
+
+    layer: _Layer
+    done: _Layer
+    found: FoundNeuron
+    unit: Array
+    fit: Design | None = None
+
+    @property
+    def error(self) -> float:
+        """What the spikes leave of the activations, over all channels."""
+        return float(np.add.reduce(self.found.error))
+
+
+def _fed_back(task: LayerTask, tried: _Tried) -> _Layer | None:
+    """The weights moved by what explains the error that the spikes leave; None where they are fixed.
 
     Rows in which neither the neuron nor the activation is above zero have no error that weights
     could mend.
     """
+    fit, found = tried.fit, tried.found
     if fit is None:
-        return layer
+        return None
     values = np.maximum(task.drive, 0.0)
     error = values - found.counts * (found.scale / task.timesteps)
     error = np.where((task.drive > 0) | (found.counts > 0), error - error.mean(axis=0), 0.0)
     names = {p.name for p in fit.projections}
-    now = replace(fit, projections=tuple(p for p in layer.projections if p.name in names))
+    now = replace(fit, projections=tuple(p for p in tried.layer.projections if p.name in names))
     change, offset = ridge(fit.counts, fit.unit, error, STRENGTH, now.pull(now.real_weights()))
     new = {p.name: p for p in now.moved(change)}
-    return layer.changed(tuple(new.get(p.name, p) for p in layer.projections), offset)
+    return tried.layer.changed(tuple(new.get(p.name, p) for p in tried.layer.projections), offset)
 
 
 def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
@@ -219,12 +265,11 @@ def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
     )
 
 
-def _with_neuron(
-    task: LayerTask, layer: _Layer, rounds: int, start: tuple[FoundNeuron, Array] | None = None
-) -> tuple[_Layer, FoundNeuron, Array]:
-    """The layer with the best neurons for its weights, these, and the unit of their sums."""
+def _with_neuron(task: LayerTask, layer: _Layer, rounds: int, like: _Tried | None = None) -> _Tried:
+    """The best neurons for a layer's weights; those of a layer ``like`` it are only refined."""
     stored = task.quantizer.store(layer.population, layer.projections)
     drive = _drive(task, stored)
+    start = None if like is None else (like.found, like.unit)
     given = _as_stored(task, drive.stored)
     found = search_neuron(drive, rounds=rounds, start=start) if rounds else match_means(drive, given)
     done = _applied(layer, stored, found)
@@ -234,7 +279,7 @@ def _with_neuron(
         drive = _drive(task, again)
         found = match_means(drive, _as_stored(task, drive.stored))
         done = _applied(done, again, found)
-    return done, found, again.unit
+    return _Tried(layer, done, found, again.unit)
 
 
 def _as_stored(task: LayerTask, neuron: LIF) -> Candidate:
