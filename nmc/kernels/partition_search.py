@@ -169,7 +169,14 @@ def refine_cut(g: Graph, part: Int32s, limits: IndexArray, patience: int, passes
 
 @njit(cache=True)
 def refine_all(
-    g: Graph, part: Int32s, order: IndexArray, limits: IndexArray, patience: int, passes: int, rounds: int
+    g: Graph,
+    part: Int32s,
+    order: IndexArray,
+    limits: IndexArray,
+    patience: int,
+    passes: int,
+    rounds: int,
+    partners: int,
 ) -> float:
     """Refine every pair of cores that talk, round by round, until nothing changes.
 
@@ -181,6 +188,7 @@ def refine_all(
         patience: of one pair.
         passes: of one pair.
         rounds: at most so many.
+        partners: cores with which each is refined: those that it shares most spikes with.
 
     Returns:
         packets saved.
@@ -243,7 +251,7 @@ def refine_all(
                 weights[j] = -talks[others[j]]
                 talks[others[j]] = 0.0
             line = np.argsort(weights, kind="mergesort")
-            for j in line:
+            for j in line[:partners]:
                 b = others[j]
                 # Neither has changed since this pair was refined in the round before.
                 if turn > 1 and changed[a] < turn - 1 and changed[b] < turn - 1:

@@ -28,21 +28,22 @@ __all__ = [
 ]
 
 
-def partition_passes(name: str, chips: int | None = None) -> tuple[Pass, ...]:
+def partition_passes(name: str, chips: int | None = None, optimise: str = "energy") -> tuple[Pass, ...]:
     """The passes of a partitioner.
 
     Args:
         name: one of `PARTITIONERS`.
         chips: chips that may be used; None: the target's own number.
+        optimise: what `auto` and `overlap` aim at, see `PartitionOverlap`; the others know one aim.
 
     Raises:
         NmcError: unknown name (exit 2).
     """
     match name:
         case "auto":
-            return (PartitionAuto(chips),)
+            return (PartitionAuto(chips, optimise),)
         case "overlap":
-            return (PartitionOverlap(),)
+            return (PartitionOverlap(optimise),)
         case "tiles":
             return (PartitionTiles(),)
         case "greedy":

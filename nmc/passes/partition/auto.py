@@ -8,23 +8,30 @@ from typing import ClassVar
 from nmc.ir.mapping import Partitioned
 from nmc.ir.network import Network
 from nmc.passes.base import Context, Program
-from nmc.passes.partition.assemble import assemble
+from nmc.passes.partition.assemble import assemble, chip_populations
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.greedy import greedy_cores
 from nmc.passes.partition.kernighan_lin import PartitionKernighanLin, swapped_cores
 from nmc.passes.partition.rates import measured_rates
 from nmc.passes.partition.tiles import tile_cores
-from nmc.passes.partition.traffic import packets_per_step
+from nmc.passes.partition.traffic import traffic
+
+
+LARGE = 1_000_000
+"""Neurons from which on overlap is the only one: the others would take minutes, and send more."""
 
 
 @dataclass(frozen=True)
 class PartitionAuto:
     """Partition by overlap, by tiles, by greedy growth and by Kernighan-Lin.
 
-    The result that fits the chips is kept, then the one that sends fewer packets.
+    The result that fits the chips is kept, then the one that is best at what is optimised: fewer
+    packets unless said otherwise.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
+        optimise: what decides between results that fit, see `PartitionOverlap`. Only overlap can
+            level synaptic operations.
         tries: see `PartitionOverlap`.
     """
 
@@ -34,6 +41,7 @@ class PartitionAuto:
     produces: ClassVar[type[Program]] = Partitioned
 
     chips: int | None = None
+    optimise: str = "energy"
     tries: int = 3
 
     def run(self, program: Program, context: Context) -> Program:
@@ -44,20 +52,24 @@ class PartitionAuto:
         """
         if not isinstance(program, Network):
             raise TypeError(f"{self.name} needs a Network")
-        model = DemandModel.of(program, context.target, measured_rates(program, context))
-        available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
         # Imported here: the compiled kernels take a while to load, and listing passes needs none.
         from nmc.passes.partition.overlap_cores import overlap_partition
 
-        overlap = overlap_partition(model, context.generator("partition-overlap"), tries=self.tries)
+        model = DemandModel.of(program, context.target, measured_rates(program, context))
+        available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
+        overlap = overlap_partition(model, context.generator("partition-overlap"), self.optimise, self.tries)
+        if self.optimise == "latency" or sum(p.neurons for p in chip_populations(program)) > LARGE:
+            return overlap
         swapper = PartitionKernighanLin()
         swapped = swapped_cores(model, context.generator(swapper.name), swapper.rounds, swapper.passes)
         others = [assemble(model, cores) for cores in (tile_cores(model), greedy_cores(model), swapped)]
 
-        results = [overlap, *others]
-
-        def rank(partitioned: Partitioned) -> tuple[int, float, int]:
+        def rank(partitioned: Partitioned) -> tuple[float, ...]:
             over = max(partitioned.cores_used - available, 0)
-            return over, packets_per_step(partitioned), partitioned.cores_used
+            flows = traffic(partitioned).items()
+            packets = sum(n for (a, b), n in flows if self.optimise != "traffic" or a != b)
+            if self.optimise == "cores":
+                return over, partitioned.cores_used, packets
+            return over, packets, partitioned.cores_used
 
-        return min(results, key=rank)
+        return min([overlap, *others], key=rank)

@@ -166,7 +166,7 @@ def _multilevel(
     while len(graph.sizes) > COARSEST:
         same = np.zeros(len(graph.sizes), dtype=np.int32) if part is None else part
         least = max(COARSEST // 2, len(graph.sizes) * 2 // 5)
-        label, count = cluster(graph, generator.permutation(len(graph.sizes)), caps, same, LARGEST_NET, least)
+        label, count = cluster(graph, generator.permutation(len(graph.sizes)), caps, same, LARGEST_NET, least, False)
         if count > 0.95 * len(graph.sizes):
             break
         levels.append((graph, label))

@@ -14,7 +14,9 @@ import numpy as np
 from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Population
-from nmc.kernels.partition_graph import contract, graph_of
+from nmc.kernels.partition_dissolve import dissolve
+from nmc.kernels.partition_graph import Graph, Int32s, contract, graph_of
+from nmc.kernels.partition_growth import grown
 from nmc.kernels.partition_search import cut_weight, refine_all
 from nmc.passes.partition.assemble import assemble, assemble_boxes, fan_out, on_host
 from nmc.passes.partition.bisect import UNLIMITED, Effort, bisected, cut
@@ -48,6 +50,27 @@ PASSES = 3
 
 ROUNDS = 6
 """Rounds over all pairs of cores."""
+
+PARTNERS = 40
+"""Cores with which each is refined."""
+
+FEW = 20_000_000
+"""Up to so many cores times nets it is tried to do with fewer cores."""
+
+WORTH = 0.5
+"""A core less may cost so much of a core's packets."""
+
+PROBES = 3
+"""Cores that are grown to see which limit fills them."""
+
+SCARCE_AXONS = 0.7
+"""Where cores are filled with fewer neurons than this share, growing them is tried too, ..."""
+
+HOPELESS = 0.5
+"""... and large graphs in which they are filled with fewer are not bisected."""
+
+QUICK = 300_000
+"""Pins of a graph that is not large."""
 
 PATIENCE = 60
 """Moves between two cores without a new best."""
@@ -132,11 +155,39 @@ def graph_parts(macro: MacroGraph, generator: np.random.Generator, optimise: str
     cores = max(int(np.ceil(float((use / limits).max()) * (1 + slack))), 1)
     if optimise == "latency" and len(limits) > OPERATIONS:
         limits[OPERATIONS] = max(int(use[OPERATIONS] / cores * UNEVEN_WORK), int(graph.sizes[:, OPERATIONS].max()))
-    part = bisected(graph, limits, cores, generator, Effort())
-    count = int(part.max()) + 1
-    refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS)
-    dense: IndexArray = np.unique(part, return_inverse=True)[1].astype(np.int64)
+    # Pixels of layers are bisected well; neurons that hear anybody leave cores half empty.
+    filled = 1.0 if macro.units else _filled_share(graph, limits, generator)
+    found = []
+    if filled > HOPELESS or len(graph.pins) <= QUICK:
+        found.append(_refined(graph, bisected(graph, limits, cores, generator, Effort()), limits, generator))
+    if filled < SCARCE_AXONS:
+        found.append(grown(graph, np.arange(len(graph.sizes)), limits, len(graph.sizes)))
+    best = min(found, key=lambda part: _rank(graph, part, optimise))
+    dense: IndexArray = np.unique(best, return_inverse=True)[1].astype(np.int64)
     return dense
+
+
+def _rank(graph: Graph, part: Int32s, optimise: str) -> tuple[float, float]:
+    packets, cores = cut_weight(graph, part, int(part.max()) + 1), float(len(np.unique(part)))
+    return (cores, packets) if optimise == "cores" else (packets, cores)
+
+
+def _filled_share(graph: Graph, limits: IndexArray, generator: np.random.Generator) -> float:
+    """How full of neurons cores become before another limit is reached: a few are grown."""
+    part = grown(graph, generator.permutation(len(graph.sizes)), limits, PROBES)
+    inside = part >= 0
+    if inside.all():
+        return 1.0
+    share: float = graph.sizes[inside, 0].sum() / (part.max() + 1) / limits[0]
+    return share
+
+
+def _refined(graph: Graph, part: Int32s, limits: IndexArray, generator: np.random.Generator) -> Int32s:
+    count = int(part.max()) + 1
+    refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
+    if count * len(graph.source) <= FEW and dissolve(graph, part, count, limits, WORTH):
+        refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
+    return part
 
 
 def regular_graph(model: DemandModel, optimise: str = "energy") -> MacroGraph:

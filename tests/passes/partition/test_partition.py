@@ -47,7 +47,7 @@ def test_small_networks_fit_and_are_clean(name, partitioner):
     assert routed.clusters[-1].id == HOST
 
 
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
+@pytest.mark.parametrize("partitioner", ["overlap", "tiles", "greedy", "kernighan-lin", "metis"])
 def test_random_networks_fit_and_are_clean(partitioner):
     for seed in range(40 if partitioner in ("tiles", "greedy") else 12):
         target = tight(neurons=8 + seed, in_axons=300, out_axons=None, synapse_bits=60000, threshold_profiles=None)
@@ -59,7 +59,7 @@ def test_random_networks_fit_and_are_clean(partitioner):
 
 
 @pytest.mark.parametrize("limit", ["neurons", "in_axons", "out_axons", "synapse_bits"])
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
+@pytest.mark.parametrize("partitioner", ["overlap", "tiles", "greedy", "kernighan-lin", "metis"])
 def test_a_tighter_limit_needs_more_cores_and_holds(partitioner, limit):
     network = conv_net()
     loose = partition(network, tight(neurons=256, in_axons=600, out_axons=4000, synapse_bits=10**6), partitioner)
@@ -83,7 +83,7 @@ def test_threshold_profiles_are_a_limit_too():
     assert {use.threshold_profiles for use in count_all(found, target).values()} == {2, 3}
 
 
-@pytest.mark.parametrize("partitioner", ["tiles", "greedy", "kernighan-lin", "metis"])
+@pytest.mark.parametrize("partitioner", ["overlap", "tiles", "greedy", "kernighan-lin", "metis"])
 def test_small_layers_share_a_core(partitioner):
     found = partition(conv_net(), loihi("loihi2"), partitioner)
     assert found.cores_used == 1

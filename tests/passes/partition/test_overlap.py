@@ -1,0 +1,204 @@
+"""The overlap partitioner: its graph counts packets exactly, its moves keep every limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nmc.ir.mapping import HOST
+from nmc.kernels.partition_dissolve import dissolve
+from nmc.kernels.partition_graph import Graph, cluster, contract, graph_of
+from nmc.kernels.partition_growth import grown
+from nmc.kernels.partition_search import cut_weight, refine_all, usage
+from nmc.passes.partition.assemble import assemble_boxes, on_host
+from nmc.passes.partition.bisect import Effort, bisected
+from nmc.passes.partition.count import count_all
+from nmc.passes.partition.demand import DemandModel
+from nmc.passes.partition.irregular import neuron_graph
+from nmc.passes.partition.macro import is_regular
+from nmc.passes.partition.mt_kahypar import is_installed, mt_kahypar_parts
+from nmc.passes.partition.overlap_cores import graph_parts, regular_graph
+from nmc.passes.partition.traffic import traffic
+from nmc.passes.partition.units import OPERATIONS
+from tests.passes.networks import SMALL, conv_net, resnet20
+from tests.passes.targets import tight
+
+RATES = {"in": 0.5, "a": 0.25, "b": 0.125, "c": 2.0, "d": 0.75}
+REGULAR = [name for name in SMALL if is_regular(SMALL[name]())]
+
+
+def random_graph(seed: int, nodes: int = 60, nets: int = 90) -> Graph:
+    """Nets with and without a sender, some heard by their sender, some of memory only."""
+    rng = np.random.default_rng(seed)
+    source = np.where(rng.random(nets) < 0.7, rng.integers(0, nodes, nets), -1).astype(np.int32)
+    own = (source >= 0) & (rng.random(nets) < 0.2)
+    anchored = own | ((source >= 0) & (rng.random(nets) < 0.6))
+    pins = [np.setdiff1d(rng.choice(nodes, rng.integers(1, 8), replace=False), [s]) for s in source]
+    weight = np.where(rng.random(nets) < 0.9, rng.random(nets), 0.0)
+    sizes = np.stack([rng.integers(1, 4, nodes), rng.integers(0, 2, nodes)], axis=1).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(p) for p in pins])]).astype(np.int64)
+    resource, amount = rng.integers(0, 2, nets), rng.integers(1, 4, nets)
+    return graph_of(
+        sizes, source, weight, anchored, own, resource, amount, starts, np.concatenate(pins).astype(np.int32)
+    )
+
+
+def counted(g: Graph, part: np.ndarray, cores: int) -> tuple[float, np.ndarray]:
+    """Packets and use of the cores, net by net."""
+    packets, use = 0.0, np.zeros((cores, g.sizes.shape[1]), dtype=np.int64)
+    np.add.at(use, part, g.sizes)
+    for e in range(len(g.source)):
+        hearers = {int(part[u]) for u in g.pins[g.starts[e] : g.starts[e + 1]]}
+        home = int(part[g.source[e]]) if g.source[e] >= 0 else -1
+        packets += g.weight[e] * len(hearers - ({home} if g.anchored[e] else set()))
+        for core in hearers | ({home} if g.own[e] else set()):
+            use[core, g.resource[e]] += g.amount[e]
+    return packets, use
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packets_and_use_are_those_of_a_recount(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 5, len(g.sizes)).astype(np.int32)
+    packets, use = counted(g, part, 5)
+    assert cut_weight(g, part, 5) == pytest.approx(packets)
+    np.testing.assert_array_equal(usage(g, part, 5), use)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_moves_save_what_they_say_and_keep_the_limits(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 5, len(g.sizes)).astype(np.int32)
+    limits = usage(g, part, 5).max(axis=0) + 2
+    before = cut_weight(g, part, 5)
+    saved = refine_all(g, part, np.arange(5), limits, 30, 3, 4, 5)
+    assert saved > 0.05 * before
+    assert cut_weight(g, part, 5) == pytest.approx(before - saved)
+    assert (usage(g, part, 5) <= limits).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_contracted_graph_counts_the_same(seed):
+    g = random_graph(seed)
+    nodes = len(g.sizes)
+    rng = np.random.default_rng(seed)
+    caps = np.array([12, 1000])
+    label, count = cluster(g, rng.permutation(nodes), caps, np.zeros(nodes, dtype=np.int32), 20, 1, seed % 2 == 1)
+    assert count < nodes and (np.bincount(label, weights=g.sizes[:, 0]) <= 12).all()
+    small = contract(g, label, count)
+    constants = set()
+    for _ in range(3):
+        part = rng.integers(0, 4, count).astype(np.int32)
+        np.testing.assert_array_equal(usage(small, part, 4), usage(g, part[label], 4))
+        # What no partition can change is not counted any more.
+        constants.add(round(cut_weight(g, part[label], 4) - cut_weight(small, part, 4), 9))
+    assert len(constants) == 1
+
+
+@pytest.mark.parametrize("name", REGULAR)
+@pytest.mark.parametrize("optimise", ["energy", "traffic"])
+def test_the_macro_graph_counts_packets_and_axons_of_the_mapping(name, optimise):
+    network = SMALL[name]()
+    target = tight(neurons=64, in_axons=None, out_axons=None, synapse_bits=None, threshold_profiles=None)
+    model = DemandModel.of(network, target, RATES)
+    macro = regular_graph(model, optimise)
+    part = np.random.default_rng(0).integers(0, 4, len(macro.graph.sizes)).astype(np.int32)
+    found = assemble_boxes(model, [macro.boxes(np.flatnonzero(part == core).tolist()) for core in range(4)])
+    flows = traffic(found)
+    wanted = sum(n for (a, b), n in flows.items() if b != HOST and (a != b or optimise == "energy"))
+    dense = all((p.connectivity.weight != 0).all() for p in network.projections)
+    packets = cut_weight(macro.graph, part, 4)
+    assert packets == pytest.approx(wanted) if dense else packets >= wanted
+    if dense:
+        axons = sorted(use.in_axons for use in count_all(found, target).values())
+        assert axons == sorted(usage(macro.graph, part, 4)[:, 1].tolist())
+        by_name = {p.name: p for p in network.populations}
+        operations = sum(
+            RATES[p.source] * len(p.connectivity.synapses()[0])
+            for p in network.projections
+            if not on_host(by_name[p.target])
+        )
+        counted_operations = macro.graph.sizes[:, OPERATIONS].sum() / 1000
+        assert counted_operations >= operations or counted_operations == pytest.approx(operations, rel=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bisection_fills_cores_within_their_limits(seed):
+    target = tight(neurons=64, in_axons=120, out_axons=None, synapse_bits=None, threshold_profiles=None)
+    macro = regular_graph(DemandModel.of(conv_net(), target, {}))
+    runs = [bisected(macro.graph, macro.limits, 8, np.random.default_rng(seed), Effort()) for _ in range(2)]
+    np.testing.assert_array_equal(*runs)
+    cores = int(runs[0].max()) + 1
+    assert set(runs[0].tolist()) == set(range(cores))
+    assert (usage(macro.graph, runs[0], cores) <= macro.limits).all()
+
+
+def recurrent(neurons: int, fan_in: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    pairs = np.unique(rng.integers(0, neurons, neurons * fan_in) * neurons + np.repeat(np.arange(neurons), fan_in))
+    return pairs // neurons, pairs % neurons
+
+
+def test_recurrent_neurons_are_grown_where_axons_fill_cores():
+    source, target = recurrent(300, 12)
+    limits = tight(neurons=100, in_axons=150).core
+    graph = neuron_graph(source, target, np.ones(300), limits)
+    part = grown(graph.graph, np.arange(300), graph.limits, 300)
+    cores = int(part.max()) + 1
+    assert part.min() == 0 and (usage(graph.graph, part, cores) <= graph.limits).all()
+    for core in range(cores):
+        assert len(np.unique(source[part[target] == core])) <= 150
+    in_order, core, heard = 0, 0, set()
+    for neuron in range(300):
+        fresh = heard | set(source[target == neuron].tolist())
+        if len(fresh) > 150:
+            core, fresh = core + 1, set(source[target == neuron].tolist())
+        heard = fresh
+        in_order = core + 1
+    assert cores < in_order
+    assert int(graph_parts(graph, np.random.default_rng(0), "cores").max()) + 1 <= cores
+
+
+def test_packets_of_neurons_that_hear_themselves():
+    source, target = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 2])
+    for own_core, packets in ((True, 2.0 + 1.0), (False, 1.0 + 1.0)):
+        graph = neuron_graph(source, target, np.ones(3), tight().core, own_core=own_core).graph
+        # The packet of a neuron to itself is a constant, and is left out.
+        assert cut_weight(graph, np.array([0, 1, 0], dtype=np.int32), 2) == packets - (1.0 if own_core else 0.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cores_that_are_not_needed_are_emptied(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 8, len(g.sizes)).astype(np.int32)
+    limits = usage(g, part, 8).sum(axis=0) // 3
+    emptied = dissolve(g, part, 8, limits, 5.0)
+    assert emptied >= 2 and len(np.unique(part)) == 8 - emptied
+    assert (usage(g, part, 8) <= limits).all()
+
+
+def test_each_aim_wins_its_own_column():
+    target = tight(neurons=1024, in_axons=4096, out_axons=None, synapse_bits=None, threshold_profiles=None)
+    model = DemandModel.of(resnet20(), target, {})
+    own_core, between = regular_graph(model, "energy"), regular_graph(model, "traffic")
+    columns: dict[str, dict[str, float]] = {"energy": {}, "traffic": {}, "cores": {}, "latency": {}}
+    for aim in columns:
+        macro = between if aim == "traffic" else own_core
+        part = graph_parts(macro, np.random.default_rng(0), aim).astype(np.int32)
+        cores = int(part.max()) + 1
+        columns["energy"][aim] = cut_weight(own_core.graph, part, cores)
+        columns["traffic"][aim] = cut_weight(between.graph, part, cores)
+        columns["cores"][aim] = cores
+        columns["latency"][aim] = usage(own_core.graph, part, cores)[:, OPERATIONS].max()
+    for aim, column in columns.items():
+        assert column[aim] <= 1.01 * min(column.values()), (aim, column)
+    assert columns["latency"]["latency"] < 0.7 * columns["latency"]["energy"]
+
+
+@pytest.mark.skipif(not is_installed(), reason="the extra 'hypergraph' is not installed")
+def test_mt_kahypar_keeps_the_neurons_and_repeats_itself():
+    target = tight(neurons=64, in_axons=None, out_axons=None, synapse_bits=None, threshold_profiles=None)
+    graph = regular_graph(DemandModel.of(conv_net(), target, {})).graph
+    runs = [mt_kahypar_parts(graph, 7, 64, seed=3) for _ in range(2)]
+    np.testing.assert_array_equal(*runs)
+    assert (usage(graph, runs[0], 7)[:, 0] <= 64).all()
