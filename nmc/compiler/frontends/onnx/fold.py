@@ -23,6 +23,15 @@ BATCHES = (2, 3)
 FOLD_LIMIT = 2**26
 """Elements of a folded tensor (256 MiB of float32)."""
 
+FOLD_TOTAL = 2**30
+"""Bytes of all folded tensors of a model."""
+
+SMALL = 4096
+"""Elements up to which a constant is handed over as a part of the model."""
+
+WORK_LIMIT = 2**33
+"""Multiplications of a folded product."""
+
 _FOLDABLE = (
     "Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape DequantizeLinear Div Equal Exp Expand Flatten Floor "
     "Gather Gemm Greater Identity Less MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal "
@@ -52,6 +61,12 @@ class Known:
         """Whether it does not depend on the batch size either."""
         first, second = self.at
         return first is second or (first.shape == second.shape and bool(np.array_equal(first, second)))
+
+    @property
+    def nbytes(self) -> int:
+        """Of both values."""
+        first, second = self.at
+        return first.nbytes if first is second else first.nbytes + second.nbytes
 
     @property
     def value(self) -> Array:
@@ -105,7 +120,8 @@ def fold(node: onnx.NodeProto, inputs: dict[str, Known], opset: int) -> dict[str
         opset: version of the operators.
 
     Raises:
-        FoldError: ONNX Runtime refuses, or the result is larger than `FOLD_LIMIT`.
+        FoldError: ONNX Runtime refuses, or the result is larger than `FOLD_LIMIT`, or a product
+            takes more than `WORK_LIMIT`.
     """
     if node.op_type == "Constant":
         return {node.output[0]: known(constant_value(node))}
@@ -118,9 +134,18 @@ def fold(node: onnx.NodeProto, inputs: dict[str, Known], opset: int) -> dict[str
 
 def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str, Array]:
     names = [name for name in node.output if name]
-    stored = [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in inputs.items()]
+    # Small values may be sizes, which inference must see; large ones are never copied into a model.
+    small = {name: array for name, array in inputs.items() if array.size <= SMALL}
+    large = {name: array for name, array in inputs.items() if array.size > SMALL}
     graph = helper.make_graph(
-        [node], "fold", [], [onnx.ValueInfoProto(name=name) for name in names], initializer=stored
+        [node],
+        "fold",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in large.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in names],
+        initializer=[numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in small.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     try:
@@ -138,14 +163,23 @@ def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str
                     f"its result has {elements if elements >= 0 else 'an unknown number of'} elements, "
                     f"the limit is {FOLD_LIMIT}"
                 )
+            _check_work(node, inputs, elements)
         del model.graph.output[:]
         model.graph.output.extend(inferred.graph.output)
-        results = silent_session(model).run(names, {})
+        results = silent_session(model).run(names, large)
     except FoldError:
         raise
     except Exception as error:  # ONNX Runtime and shape inference raise classes of their own
         raise FoldError(_first_line(error)) from error
     return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
+
+
+def _check_work(node: onnx.NodeProto, inputs: dict[str, Array], elements: int) -> None:
+    """Products take time where their result is small."""
+    if node.op_type in ("MatMul", "Gemm"):
+        work = elements * max(inputs[node.input[0]].shape, default=1)
+        if work > WORK_LIMIT:
+            raise FoldError(f"it takes about {work} multiplications, the limit is {WORK_LIMIT}")
 
 
 def _first_line(error: Exception) -> str:

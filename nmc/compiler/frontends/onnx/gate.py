@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from nmc.compiler.frontends.onnx.external import external_bytes
+from nmc.compiler.frontends.onnx.limits import NODE_LIMIT, SIZE_LIMIT
 from nmc.compiler.frontends.onnx.structure import origin_of
 from nmc.compiler.frontends.onnx.text import escaped
+from nmc.compiler.frontends.onnx.validate import graphs, stored_type_problem
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.origin import Origin
-
-SIZE_LIMIT = 512 * 2**20
-"""Bytes of a model with its external data."""
-
-NODE_LIMIT = 100_000
-"""Nodes of a model; light models of the ONNX project have 1,746 at the most."""
 
 MAGICS = (
     (b"PK\x03\x04", "a zip archive", "export a PyTorch checkpoint with torch.onnx.export"),
@@ -33,6 +30,12 @@ MAGICS = (
     (b"\x93NUMPY", "a NumPy array", "give the .onnx file"),
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file with git lfs pull"),
 )
+
+
+DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+"""Where a tensor may keep its numbers: one of them."""
+
+FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 def read_file(path: Path) -> bytes:
@@ -129,13 +132,14 @@ def _names(model: onnx.ModelProto) -> Iterator[object]:
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """All stored tensors of the main graph: initialisers and tensor attributes."""
-    yield from model.graph.initializer
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
-            yield from attribute.tensors
+    """All stored tensors, also those of bodies: initialisers and tensor attributes."""
+    for graph, _ in graphs(model):
+        yield from graph.initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
 
 
 def inline_external_data(model: onnx.ModelProto, data: bytes, folder: Path, sink: DiagnosticSink) -> str:
@@ -155,7 +159,7 @@ def inline_external_data(model: onnx.ModelProto, data: bytes, folder: Path, sink
     for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        stored = _external_bytes(tensor, folder, sink, SIZE_LIMIT - total)
+        stored = external_bytes(tensor, folder, sink, SIZE_LIMIT - total)
         if stored is not None:
             total += len(stored)
             digest.update(stored)
@@ -165,61 +169,6 @@ def inline_external_data(model: onnx.ModelProto, data: bytes, folder: Path, sink
     return digest.hexdigest()
 
 
-def _external_bytes(tensor: onnx.TensorProto, folder: Path, sink: DiagnosticSink, budget: int) -> bytes | None:
-    name = escaped(tensor.name)
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    parts = PurePosixPath(location).parts
-    if not parts or location.startswith(("/", "\\")) or ".." in parts or "\\" in location or "\0" in location:
-        sink.error(
-            "external-data-outside",
-            f"tensor '{name}' keeps its data in '{escaped(location)}', outside the model's folder",
-            help="put the data file beside the model",
-        )
-        return None
-    file = folder
-    for part in parts:
-        file = file / part
-        if file.is_symlink():
-            sink.error(
-                "external-data-outside",
-                f"tensor '{name}' keeps its data behind the symbolic link '{escaped(location)}'",
-                help="replace the link by the file",
-            )
-            return None
-    if not file.is_file():
-        sink.error(
-            "external-data-missing",
-            f"tensor '{name}' keeps its data in '{escaped(location)}', which does not exist",
-            help="keep the data file beside the model",
-        )
-        return None
-    if file.stat().st_nlink != 1:
-        sink.error(
-            "external-data-outside",
-            f"tensor '{name}' keeps its data in '{escaped(location)}', which is a hard link",
-            help="replace the link by a copy of the file",
-        )
-        return None
-    size = file.stat().st_size
-    offset = _whole_number(entries.get("offset", "0"))
-    length = _whole_number(entries.get("length", str(max(size - offset, 0))))
-    if offset < 0 or length < 0 or offset + length > size or length > budget:
-        sink.error(
-            "external-data-missing",
-            f"tensor '{name}' wants bytes {offset} to {offset + length} of '{escaped(location)}', which has {size}",
-            help="the data file does not belong to the model; export both again",
-        )
-        return None
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        return stream.read(length)
-
-
-def _whole_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
-
-
 def check_tensors(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
     """Every stored tensor can be decoded, and every number in it is finite."""
     readers: dict[str, Origin] = {}
@@ -227,37 +176,41 @@ def check_tensors(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
         for name in node.input:
             readers.setdefault(name, origin_of(node))
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
+            if attribute.HasField("t"):
                 _check_tensor(attribute.t, origin_of(node), sink)
     for tensor in model.graph.initializer:
         _check_tensor(tensor, readers.get(tensor.name), sink)
-    if model.graph.sparse_initializer:
-        sink.error(
-            "model-invalid",
-            f"the model has {len(model.graph.sparse_initializer)} sparse initialisers",
-            help="store the weights as dense tensors",
-        )
 
 
 def _check_tensor(tensor: onnx.TensorProto, origin: Origin | None, sink: DiagnosticSink) -> None:
     name = escaped(tensor.name)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return  # it could not be read, which has been reported; the ONNX library must not try
+    if problem := stored_type_problem(tensor):
+        help = "store its numbers in another type, in one piece"
+        sink.error("model-invalid", f"tensor '{name}' cannot be read: {problem}", origin=origin, help=help)
+        return
     try:
         # An absurd dims field must not allocate: the stored bytes bound the elements.
         elements = int(np.prod([max(d, 0) for d in tensor.dims], dtype=object))
         if min(tensor.dims, default=0) < 0 or elements > SIZE_LIMIT:
             raise ValueError(f"its shape is {list(tensor.dims)}")
+        if sum(bool(len(getattr(tensor, field))) for field in DATA_FIELDS) > 1:
+            raise ValueError("its data is stored twice")
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
         sink.error("model-invalid", f"tensor '{name}' cannot be read: {escaped(str(error), 120)}", origin=origin)
         return
+    if tensor.data_type == onnx.TensorProto.BFLOAT16:
+        array = array.astype(np.float32)  # NumPy does not know it for a float
     if array.dtype.kind == "f" and array.size:
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        # Double precision becomes float32, whose largest number it may exceed.
+        good = np.abs(array) <= FLOAT_MAX if array.dtype == np.float64 else np.isfinite(array)
+        bad = int(array.size - np.count_nonzero(good))
         if bad:
             sink.error(
                 "model-weights-not-finite",
-                f"tensor '{name}' has {bad} of {array.size} numbers that are NaN or infinite",
+                f"tensor '{name}' has {bad} of {array.size} numbers that are NaN, infinite or beyond float32",
                 origin=origin,
                 help="the training diverged, or the export went wrong; export a good checkpoint",
             )

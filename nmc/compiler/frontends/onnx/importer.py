@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from nmc.compiler.frontends.onnx.fold import BATCHES, FOLDABLE, FoldError, Known, fold, known
+from nmc.compiler.frontends.onnx.fold import BATCHES, FOLD_TOTAL, FOLDABLE, FoldError, Known, fold, known
 from nmc.compiler.frontends.onnx.heads import check_heads, with_heads_last, with_hidden_sigmoids
+from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
 from nmc.compiler.frontends.onnx.text import escaped
@@ -71,6 +73,7 @@ class GraphBuilder:
         folded: indices of the nodes whose results are known.
         lost: layers that stand for refused nodes.
         integers: tensors whose values are integers, as QuantizeLinear makes them.
+        folded_bytes: of all constants computed so far.
     """
 
     def __init__(self, model: onnx.ModelProto, batch: int | None, sink: DiagnosticSink) -> None:
@@ -85,6 +88,7 @@ class GraphBuilder:
         self.folded: set[int] = set()
         self.lost: set[str] = set()
         self.integers: set[str] = set()
+        self.folded_bytes = 0
         self._names = {node.name for node in model.graph.node}
         self._shapes: dict[str, Shape] = {}
         self._used = {name for node in model.graph.node for name in node.input}
@@ -145,6 +149,12 @@ class GraphBuilder:
         """The layer whose value is the node's first output; ``inputs`` are tensors."""
         if not all(n > 0 for n in shape) or not shape:
             raise Refusal("shape-invalid", f"its output has the shape {list(shape)} behind the batch")
+        if prod(shape) > ELEMENT_LIMIT:
+            raise Refusal(
+                "model-too-large",
+                f"it makes {prod(shape)} numbers per sample, the limit is {ELEMENT_LIMIT}",
+                "compile a network with smaller activations",
+            )
         self._append(Layer(node.name, op, tuple(self.values[t] for t in inputs), shape, node.origin))
         self.values[node.proto.output[0]] = node.name
 
@@ -247,6 +257,10 @@ class GraphBuilder:
                 self.known.update(fold(proto, {name: self.known[name] for name in names}, self.opset))
             except FoldError as error:
                 raise Refusal("constant-not-folded", f"the constant cannot be computed: {error}") from error
+            self.folded_bytes += sum(self.known[name].nbytes for name in proto.output if name)
+            if self.folded_bytes > FOLD_TOTAL:
+                what = f"constants take {self.folded_bytes} bytes up to here, the limit is {FOLD_TOTAL}"
+                raise Refusal("constant-not-folded", what, "store fewer or smaller constants")
         else:
             return False
         self.folded.add(node.index)

@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from nmc.compiler.frontends.onnx.budget import check_budget
 from nmc.compiler.frontends.onnx.fold import BATCHES, silent_session
+from nmc.compiler.frontends.onnx.functions import inline_functions
 from nmc.compiler.frontends.onnx.gate import check_tensors, inline_external_data, parse, read_file
 from nmc.compiler.frontends.onnx.importer import GraphBuilder, Patch
 from nmc.compiler.frontends.onnx.normalise import BATCH, float_ends, free_batch, raise_opset, to_float32
@@ -24,9 +26,10 @@ from nmc.compiler.frontends.onnx.structure import (
     sort_nodes,
     strip_initialisers,
 )
-from nmc.compiler.frontends.onnx.text import escaped
+from nmc.compiler.frontends.onnx.text import escaped, shortened
+from nmc.compiler.frontends.onnx.validate import validate
 from nmc.ir.connectivity import Array
-from nmc.ir.diagnostic import DiagnosticSink, ExitCode
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import ArgMax, Identity, LayerGraph
 from nmc.ir.origin import Origin
 
@@ -55,7 +58,8 @@ def read_model(path: Path) -> SourceModel:
     path = Path(path)
     sink = DiagnosticSink()
     reading = _read(path, sink)
-    sink.raise_errors(ExitCode.MODEL)
+    if sink.errors:
+        raise NmcError(shortened(sink.errors), ExitCode.MODEL)
     if reading.graph is None:
         raise RuntimeError("a model without problems has a graph")
     graph = replace(reading.graph, name=escaped(path.stem))
@@ -79,13 +83,14 @@ def check_model(path: Path, *, strict: bool = False) -> ModelCheck:
         from nmc.passes.simplify.refuse_approximation import refuse_approximations
 
         refuse_approximations(reading.graph, sink)
-    return ModelCheck(not sink.errors, reading.operators, tuple(sink.items))
+    return ModelCheck(not sink.errors, reading.operators, shortened(sink.items))
 
 
 def _read(path: Path, sink: DiagnosticSink) -> _Reading:
     data = read_file(path)
-    model = parse(data, path.name)
+    model = inline_functions(parse(data, path.name), sink)
     name_nodes(model)
+    validate(model, sink)
     strip_initialisers(model)
     digest = inline_external_data(model, data, path.parent, sink)
     check_ends(model, sink)
@@ -122,6 +127,9 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
     builder = GraphBuilder(raised, batch, sink)
     graph = builder.build(importers())
     if graph is None:
+        return reading
+    check_budget(graph, sink)
+    if sink.errors:
         return reading
     runnable = _runnable(raised, builder, graph)
     _try(runnable, graph, sink)

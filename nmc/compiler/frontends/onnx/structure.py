@@ -13,12 +13,13 @@ from nmc.ir.origin import Origin
 def name_nodes(model: onnx.ModelProto) -> None:
     """Give every node a unique printable name; the n-th node without one becomes ``<Op>_<n>``."""
     taken: set[str] = set()
+    copies: dict[str, int] = {}
     for number, node in enumerate(model.graph.node):
         wanted = escaped(node.name) or f"{escaped(node.op_type, 40)}_{number}"
-        name, copies = wanted, 0
+        name = wanted
         while name in taken:
-            copies += 1
-            name = f"{wanted}_{copies}"
+            copies[wanted] = copies.get(wanted, 0) + 1
+            name = f"{wanted}_{copies[wanted]}"
         taken.add(name)
         node.name = name
 
@@ -75,7 +76,7 @@ def sort_nodes(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
     for value in graph.output:
         if value.name not in made and value.name not in known:
             sink.error("model-invalid", f"the output '{escaped(value.name)}' is made by no node")
-    order, left = [], list(range(len(graph.node)))
+    left = list(range(len(graph.node)))
     waiting = {
         number: len({made[name] for name in graph.node[number].input if name and name in made}) for number in left
     }
@@ -83,14 +84,12 @@ def sort_nodes(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
     for number in left:
         for source in {made[name] for name in graph.node[number].input if name and name in made}:
             readers[source].append(number)
-    ready = [number for number in left if waiting[number] == 0]
-    while ready:
-        number = ready.pop(0)
-        order.append(number)
+    order = [number for number in left if waiting[number] == 0]
+    for number in order:  # grows
         for reader in readers[number]:
             waiting[reader] -= 1
             if waiting[reader] == 0:
-                ready.append(reader)
+                order.append(reader)
     stuck = [graph.node[number] for number in left if waiting[number] > 0]
     if stuck:
         names = listed([node.name for node in stuck])
