@@ -23,6 +23,7 @@ from nmc.passes.quantize.calibrate_layers import CalibrateLayers
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
 from nmc.passes.quantize.require_neurons import RequireNeurons
+from nmc.passes.quantize.send_changes import SendChanges
 from nmc.passes.route import RouteXY
 from nmc.passes.settings import apply_settings
 from nmc.passes.simplify import simplify_passes
@@ -62,12 +63,15 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
             middle = (convert, *host, AlignWindows(options.wait), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
             middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))
+        case "sigma-delta":
+            graded = QuantizeGraded(options.weight_bits)
+            middle = (ConvertGraded(), *host, AlignWindows(), graded, SendChanges(options.timesteps))
         case coding:
             raise NmcError.single(
                 "coding-not-available",
                 f"coding '{coding}' is not available yet",
                 ExitCode.USAGE,
-                help="use --coding rate or --coding graded",
+                help="use --coding rate, graded or sigma-delta",
             )
     constant_axons = CONSTANT_AXONS if options.coding == "graded" else 0
     pins = Pins.of(options.pins)

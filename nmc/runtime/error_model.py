@@ -16,7 +16,7 @@ bound_t = SAFETY * sqrt(mean of E_t over channels)
   the stored grid. ``X``: mean square of the source's value.
 * ``own``: rate code: ``s / T / sqrt(12)``, the rms of rounding a count; with reset to zero a
   rate r is the inverse of a whole number of steps, which adds ``s * r^2 / sqrt(3)``. Graded
-  code: ``s / sqrt(3)``, the rms of a floor. Source: ``s / sqrt(12)``.
+  code and sigma-delta: ``s / sqrt(3)``, the rms of a floor. Source: ``s / sqrt(12)``.
 * ``top``: ``s`` for spikes (one in every step), ``s`` times the levels of bursts, the largest code
   of a source, none for graded.
 * Errors of different taps count as independent, a ReLU as not enlarging them, spikes as
@@ -36,7 +36,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Skip, size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, Source, spike_levels
+from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, SigmaDelta, Source, spike_levels
 from nmc.ir.reference import per_channel
 
 SAFETY = 3.0
@@ -169,6 +169,10 @@ def _own(network: Network, population: Population, scale: Array, wanted: Array) 
             return np.square(scale) / 12 + squares_by_channel(excess)
         case GradedReLU() | Graded():
             return np.square(scale) / 3
+        case SigmaDelta(threshold=threshold):
+            # What has not been sent yet: less than the threshold, of messages that stand for T of theirs.
+            unit = scale / network.timesteps
+            return np.asarray(np.square(unit) * (1 / 3 + np.square(np.max(threshold) - 1.0)))
     return np.zeros(population.shape[0])
 
 

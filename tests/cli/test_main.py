@@ -80,7 +80,6 @@ def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:
     [
         ("--coding", "signed"),
         ("--coding", "burst"),
-        ("--coding", "sigma-delta"),
         ("--coding", "auto"),
         ("--optimise", "latency"),
         ("--optimise", "energy=0.5,traffic=0.5"),

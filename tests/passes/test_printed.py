@@ -22,6 +22,7 @@ from nmc.passes.place import placement_pass
 from nmc.passes.quantize.calibrate_layers import CalibrateLayers
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import QuantizeRate
+from nmc.passes.quantize.send_changes import SendChanges
 from nmc.passes.route import RouteXY
 from nmc.passes.simplify import simplify_passes
 from nmc.testing.builders import context_for, exported_graph, residual_graph
@@ -32,6 +33,7 @@ PIPELINES: dict[str, tuple[LayerGraph, tuple[Pass, ...]]] = {
     "simplify": (exported_graph(), simplify_passes()),
     "rate": (residual_graph(), (ConvertRate(8), AlignWindows(), CalibrateLayers(), QuantizeRate(), HostInput())),
     "graded": (residual_graph(), (ConvertGraded(), AlignWindows(), QuantizeGraded())),
+    "sigma-delta": (residual_graph(), (ConvertGraded(), AlignWindows(), QuantizeGraded(), SendChanges(2))),
     "mapping": (residual_graph(side=4), (ConvertRate(4), AlignWindows(), QuantizeRate(), *MAPPING)),
 }
 

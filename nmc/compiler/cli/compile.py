@@ -20,7 +20,7 @@ from nmc.passes.pins import Pins
 if TYPE_CHECKING:
     from nmc.compiler.driver import CompileRequest
 
-CODINGS = ("rate", "graded")
+CODINGS = ("rate", "graded", "sigma-delta")
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
 CHOICES = {
     "coding": CODINGS,
@@ -44,7 +44,7 @@ Calib = Annotated[str | None, Option(help="Calibration data: .npz, .npy, image f
 RequireCalib = Annotated[bool, Option("--require-calib", help="No calibration data is an error.")]
 Preprocess = Annotated[str | None, Option(help="scale=1/255,mean=a|b|c,std=a|b|c,layout=NHWC; stored.")]
 Timesteps = Annotated[int, Option("--timesteps", "-T", help="Input steps of a rate code.")]
-Coding = Annotated[str, Option(help="rate or graded.")]
+Coding = Annotated[str, Option(help="rate, graded or sigma-delta.")]
 ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the target's own.")]
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]

@@ -57,6 +57,7 @@ def _variants() -> Iterator[tuple[str, Options]]:
     """Options that change which passes run, the defaults first."""
     yield "the defaults", Options()
     yield "--coding graded", Options(coding="graded")
+    yield "--coding sigma-delta", Options(coding="sigma-delta")
     yield "--host-input", Options(host_input=True)
     yield "--strict", Options(strict=True)
     yield "--maxpool average", Options(maxpool="average")
