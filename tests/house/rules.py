@@ -94,7 +94,8 @@ def ceilings(module: Module) -> Iterator[str]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         length = (node.end_lineno or node.lineno) - node.lineno + 1
-        compiled = any("jit" in ast.unparse(d) for d in node.decorator_list)
+        decorators = [ast.unparse(d) for d in node.decorator_list]
+        compiled = any("jit" in text or text.startswith("compiled(") for text in decorators)
         if length > FUNCTION_CEILING and not (module.room == "kernels" and compiled):
             yield f"{module.path}:{node.lineno} {node.name} has {length} lines, ceiling {FUNCTION_CEILING}"
 
