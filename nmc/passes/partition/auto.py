@@ -16,7 +16,6 @@ from nmc.passes.partition.rates import measured_rates
 from nmc.passes.partition.tiles import tile_cores
 from nmc.passes.partition.traffic import traffic
 
-
 LARGE = 1_000_000
 """Neurons from which on overlap is the only one: the others would take minutes, and send more."""
 

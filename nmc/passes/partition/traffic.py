@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray
-from nmc.ir.mapping import HOST, Cluster, Partitioned
+from nmc.ir.mapping import HOST, Box, Cluster, Partitioned
 from nmc.passes.partition.demand import Mask
 
 
@@ -24,25 +25,77 @@ def heard_by(partitioned: Partitioned, cluster: Cluster) -> dict[str, Mask]:
     return heard
 
 
+class Sender(NamedTuple):
+    """Neurons of one slice that send to one cluster.
+
+    Attributes:
+        source: id of the cluster that sends.
+        slice: number of the slice in it.
+        destination: id of the cluster that hears.
+        box: a part of the slice; ``mask`` says which of its neurons send.
+    """
+
+    source: int
+    slice: int
+    destination: int
+    box: Box
+    mask: Mask
+
+
+def senders(partitioned: Partitioned) -> Iterator[Sender]:
+    """Everything that is sent, destination by destination.
+
+    Slices are found by the neurons that a cluster hears, and masks span no more than those: the
+    time does not grow with the square of the clusters.
+    """
+    network = partitioned.network
+    pieces = [
+        (cluster.id, index, piece) for cluster in partitioned.clusters for index, piece in enumerate(cluster.slices)
+    ]
+    owner = {p.name: np.full(p.shape, -1, dtype=np.int32) for p in network.populations}
+    for number, (_, _, piece) in enumerate(pieces):
+        owner[piece.population][tuple(slice(*axis) for axis in piece.box)] = number
+    sources = {p.name: p.source for p in network.projections}
+    for destination in partitioned.clusters:
+        boxes: dict[str, list[Box]] = {}
+        for axon in destination.axons:
+            boxes.setdefault(sources[axon.projection], []).extend(axon.region)
+        for name, region in boxes.items():
+            low = [min(box[axis][0] for box in region) for axis in range(len(region[0]))]
+            high = [max(box[axis][1] for box in region) for axis in range(len(region[0]))]
+            heard = np.zeros([b - a for a, b in zip(low, high, strict=True)], dtype=np.bool_)
+            for box in region:
+                heard[tuple(slice(i - a, j - a, k) for (i, j, k), a in zip(box, low, strict=True))] = True
+            patch = owner[name][tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+            for number in np.unique(patch[heard]).tolist():
+                if number >= 0:
+                    source, index, piece = pieces[number]
+                    part = tuple(_overlap(axis, a, b) for axis, a, b in zip(piece.box, low, high, strict=True))
+                    mask = heard[tuple(slice(i - a, j - a, k) for (i, j, k), a in zip(part, low, strict=True))]
+                    yield Sender(source, index, destination.id, part, mask)
+
+
+def _overlap(axis: tuple[int, int, int], low: int, high: int) -> tuple[int, int, int]:
+    """The part of a range inside [low, high); it has one."""
+    start, stop, step = axis
+    return start + max(-(-(low - start) // step), 0) * step, min(stop, high), step
+
+
 def traffic(partitioned: Partitioned) -> Mapping[tuple[int, int], float]:
     """Packets per step of the window between clusters: {(source id, destination id): packets}.
 
     Messages that never leave the host are no packets.
     """
     flows: dict[tuple[int, int], float] = {}
-    for destination in partitioned.clusters:
-        heard = heard_by(partitioned, destination)
-        for source in partitioned.clusters:
-            if source.id == destination.id == HOST:
-                continue
-            for piece in source.slices:
-                if piece.population not in heard:
-                    continue
-                senders = int(heard[piece.population][tuple(slice(*axis) for axis in piece.box)].sum())
-                if senders:
-                    key = (source.id, destination.id)
-                    rate = partitioned.rates.get(piece.population, 1.0)
-                    flows[key] = flows.get(key, 0.0) + rate * senders
+    populations = {
+        (c.id, index): piece.population for c in partitioned.clusters for index, piece in enumerate(c.slices)
+    }
+    for sender in senders(partitioned):
+        if sender.source == sender.destination == HOST:
+            continue
+        key = (sender.source, sender.destination)
+        rate = partitioned.rates.get(populations[sender.source, sender.slice], 1.0)
+        flows[key] = flows.get(key, 0.0) + rate * int(np.count_nonzero(sender.mask))
     return flows
 
 

@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from nmc.ir.mapping import Cluster, Place, Placed, Region, Route, Routed
+from nmc.ir.mapping import Place, Placed, Region, Route, Routed
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.boxes import region_of
-from nmc.passes.partition.demand import Mask
-from nmc.passes.partition.traffic import heard_by
+from nmc.passes.partition.traffic import senders
 
 
 def xy_links(source: Place, destination: Place) -> tuple[tuple[int, int], ...]:
@@ -43,29 +42,19 @@ class RouteXY:
         """Route all messages."""
         if not isinstance(program, Placed):
             raise TypeError(f"{self.name} needs a Placed")
-        routes: list[Route] = []
-        for destination in program.clusters:
-            heard = heard_by(program, destination)
-            for source in program.clusters:
-                links = xy_links(program.places[source.id], program.places[destination.id])
-                routes.extend(
-                    Route(source.id, index, region, destination.id, links) for index, region in _senders(source, heard)
-                )
+        places = program.places
+        routes = [
+            Route(
+                sender.source,
+                sender.slice,
+                _shifted(region_of(np.ascontiguousarray(sender.mask)), sender.box),
+                sender.destination,
+                xy_links(places[sender.source], places[sender.destination]),
+            )
+            for sender in senders(program)
+        ]
         routes.sort(key=lambda route: (route.source, route.slice, route.destination))
         return Routed(program.network, program.clusters, program.rates, program.places, tuple(routes))
-
-
-def _senders(source: Cluster, heard: dict[str, Mask]) -> list[tuple[int, Region]]:
-    """The slices of a cluster with neurons that are heard: slice number and region."""
-    found = []
-    for index, piece in enumerate(source.slices):
-        mask = heard.get(piece.population)
-        if mask is None:
-            continue
-        inside = mask[tuple(slice(*axis) for axis in piece.box)]
-        if inside.any():
-            found.append((index, _shifted(region_of(np.ascontiguousarray(inside)), piece.box)))
-    return found
 
 
 def _shifted(region: Region, box: tuple[tuple[int, int, int], ...]) -> Region:
