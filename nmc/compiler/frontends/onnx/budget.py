@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 
-from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT, TOTAL_LIMIT, WORK_LIMIT
+import onnx
+
+from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT, RANK_LIMIT, TOTAL_LIMIT, WORK_LIMIT
 from nmc.ir.connectivity import Conv2d
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.layers import AveragePool, Layer, LayerGraph, Linear, MaxPool
+
+
+FOLLOWED_LIMIT = 2**16
+"""Elements of a value that shape inference may follow; each takes it about 40 bytes."""
 
 
 def check_budget(graph: LayerGraph, sink: DiagnosticSink) -> None:
@@ -47,3 +53,18 @@ def multiplications(layer: Layer) -> int:
     weights = int(op.connectivity.weight.size)
     places = math.prod(op.connectivity.out_shape[1:]) if isinstance(op.connectivity, Conv2d) else 1
     return weights * places
+
+
+def values_stay_small(model: onnx.ModelProto) -> bool:
+    """Whether shape inference may follow values: a chain of Concat doubles them with each node.
+
+    Where it joins nothing, what it follows is no longer than the longest input of its node.
+    """
+    lengths = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        given = [lengths.get(name, 1) for name in node.input]
+        length = sum(given) if node.op_type == "Concat" else max(given, default=RANK_LIMIT)
+        if length > FOLLOWED_LIMIT and node.op_type == "Concat":
+            return False
+        lengths.update(dict.fromkeys(node.output, length))
+    return True

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 
+from nmc.compiler.frontends.onnx.node import Refusal
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.diagnostic import DiagnosticSink
 
@@ -29,14 +30,6 @@ LOCATION_LIMIT = 1024
 _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-class Refused(Exception):
-    """Why external data is not read: the slug, the end of the sentence, the way out."""
-
-    def __init__(self, slug: str, what: str, way_out: str) -> None:
-        super().__init__(slug, what, way_out)
-        self.slug, self.what, self.way_out = slug, what, way_out
-
-
 def external_bytes(tensor: onnx.TensorProto, folder: Path, sink: DiagnosticSink, budget: int) -> bytes | None:
     """The bytes of a tensor that keeps them in a file; None and an error where they cannot be read.
 
@@ -49,12 +42,12 @@ def external_bytes(tensor: onnx.TensorProto, folder: Path, sink: DiagnosticSink,
     try:
         entries = _entries(tensor)
         return _read(entries, folder, budget)
-    except Refused as refused:
+    except Refusal as refusal:
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
         sink.error(
-            refused.slug,
-            f"tensor '{escaped(tensor.name)}' keeps its data in '{escaped(location)}', {refused.what}",
-            help=refused.way_out,
+            refusal.slug,
+            f"tensor '{escaped(tensor.name)}' keeps its data in '{escaped(location)}', {refusal.message}",
+            help=refusal.help,
         )
         return None
 
@@ -64,7 +57,7 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     odd = sorted({key for key in keys if key not in KEYS or keys.count(key) > 1})[:3] if len(keys) <= 100 else keys[:1]
     if odd:
         what = f"with the unknown or repeated key '{escaped(odd[0], 40)}'"
-        raise Refused("external-data-outside", what, "export the model again")
+        raise Refusal("external-data-outside", what, "export the model again")
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
@@ -74,18 +67,18 @@ def _read(entries: dict[str, str], folder: Path, budget: int) -> bytes:
         with _opened(folder, parts) as file:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise Refused("external-data-outside", "which is no file", "keep the data in a file beside the model")
+                raise Refusal("external-data-outside", "which is no file", "keep the data in a file beside the model")
             if status.st_nlink != 1:
-                raise Refused("external-data-outside", "which is a hard link", "replace the link by a copy of the file")
+                raise Refusal("external-data-outside", "which is a hard link", "replace the link by a copy of the file")
             offset, length = _range(entries, status.st_size, budget)
             with os.fdopen(os.dup(file), "rb") as stream:
                 stream.seek(offset)
                 return stream.read(length)
     except OSError as error:
         if error.errno in (getattr(os, "ELOOP", 40), 20) and (folder / PurePosixPath(*parts)).exists():
-            raise Refused("external-data-outside", "behind a symbolic link", "replace the link by the file") from error
+            raise Refusal("external-data-outside", "behind a symbolic link", "replace the link by the file") from error
         what = f"which cannot be read: {error.strerror}"
-        raise Refused("external-data-missing", what, "keep the data file beside the model") from error
+        raise Refusal("external-data-missing", what, "keep the data file beside the model") from error
 
 
 def _parts(location: str) -> tuple[str, ...]:
@@ -94,7 +87,7 @@ def _parts(location: str) -> tuple[str, ...]:
     drive = len(location) > 1 and location[1] == ":"
     inside = parts and not location.startswith("/") and not {"..", "."} & set(parts) and not drive
     if not inside or len(location) > LOCATION_LIMIT or any(c in location for c in "\\\0") or MEMORY_MARKER in location:
-        raise Refused("external-data-outside", "outside the model's folder", "put the data file beside the model")
+        raise Refusal("external-data-outside", "outside the model's folder", "put the data file beside the model")
     return parts
 
 
@@ -117,7 +110,7 @@ def _range(entries: dict[str, str], size: int, budget: int) -> tuple[int, int]:
     length = _whole_number(entries.get("length", str(max(size - offset, 0))))
     if offset < 0 or length < 0 or offset + length > size or length > budget:
         what = f"which has {size} bytes; it wants {length} from {offset}, and {budget} may be read"
-        raise Refused("external-data-missing", what, "the data file does not belong to the model; export both again")
+        raise Refusal("external-data-missing", what, "the data file does not belong to the model; export both again")
     return offset, length
 
 

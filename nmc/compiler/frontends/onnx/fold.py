@@ -150,7 +150,7 @@ def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     try:
         # Sizes before values: a few bytes of shape may ask for terabytes.
-        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=not large)
         for value in inferred.graph.output:
             dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
             elements = (

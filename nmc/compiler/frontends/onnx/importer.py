@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
+from nmc.compiler.frontends.onnx.budget import values_stay_small
 from nmc.compiler.frontends.onnx.fold import BATCHES, FOLD_TOTAL, FOLDABLE, FoldError, Known, fold, known
 from nmc.compiler.frontends.onnx.heads import check_heads, with_heads_last, with_hidden_sigmoids
 from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT
@@ -253,6 +254,8 @@ class GraphBuilder:
             both = [np.asarray((batch, *shape)[axes], dtype=np.int64) for batch in BATCHES]
             self.known[proto.output[0]] = Known((both[0], both[1]))
         elif all(name in self.known for name in names):
+            if self.folded_bytes > FOLD_TOTAL:
+                return True  # it has been said; nothing more is computed
             try:
                 self.known.update(fold(proto, {name: self.known[name] for name in names}, self.opset))
             except FoldError as error:
@@ -304,7 +307,7 @@ def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     """Shapes without batch that ONNX infers, where all of it is fixed."""
     shapes: dict[str, Shape] = {}
     try:
-        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        inferred = shape_inference.infer_shapes(model, data_prop=values_stay_small(model))
     except (RuntimeError, ValueError):
         return shapes
     for value in (*inferred.graph.value_info, *inferred.graph.output):

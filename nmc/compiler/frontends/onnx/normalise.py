@@ -46,7 +46,8 @@ def to_float32(model: onnx.ModelProto) -> None:
 
 def _tensor_to_float32(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in _FLOATS:
-        array = numpy_helper.to_array(tensor).astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 does not hold has been reported
+            array = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
