@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.network import Network, Population
 from nmc.ir.neurons import LIF, STATE_LIMIT, Source, spike_levels
 from nmc.kernels.fused_operands import Maps, Segments, Sum, sums_of
@@ -22,7 +23,7 @@ from nmc.kernels.integrate import Neurons, flat
 from nmc.kernels.mapped_cover import covers_network
 from nmc.kernels.mapped_tables import MappedProgram
 from nmc.kernels.neurons import BINARY, IDEAL, INTEGRATOR, LIF_PLAIN, model_of, parameters_of
-from nmc.kernels.propagate import row_sums
+from nmc.kernels.propagate import channels_last, row_sums
 from nmc.kernels.tiers import LANES, PAIR_LIMIT, ROWS
 
 _WORD = (1 << 31) - 1
@@ -70,6 +71,24 @@ class FusedProgram:
     def takes(self, inputs: Array) -> bool:
         """Whether these inputs stay within the bounds that were proved."""
         return bool(len(inputs) > 0 and inputs.min() >= self.low and inputs.max() <= self.high)
+
+    @cached_property
+    def order(self) -> Mapping[str, IndexArray]:
+        """By population, for each of its slots the place of the neuron among all, channels last."""
+        program, found = self.program, {}
+        for population in program.network.populations:
+            place = np.argsort(channels_last(population.shape))
+            found[population.name] = place[program.neurons[program.slots_by_population[population.name]]]
+        return found
+
+    @cached_property
+    def meets(self) -> tuple[IndexArray, IndexArray, Array]:
+        """Slots, clusters, and the non-zero weights that a message of the slot meets at the cluster (float64)."""
+        tables, count = self.program.tables, len(self.program.clusters)
+        starts = [np.diff(starts) for starts in tables.pair_start]
+        slot = np.concatenate([np.zeros(0, np.int64), *(np.repeat(np.arange(len(n)), n) for n in starts)])
+        key, where = np.unique(slot * count + tables.fans[tables.pairs[:, 0], 1], return_inverse=True)
+        return key // count, key % count, np.bincount(where, weights=tables.pairs[:, 3], minlength=len(key))
 
 
 def fuse(program: MappedProgram) -> FusedProgram | None:

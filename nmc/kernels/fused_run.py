@@ -14,7 +14,7 @@ from nmc.kernels.integrate import flat
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.neurons import LIF_PLAIN, model_of
 from nmc.kernels.parallel import parallel
-from nmc.kernels.propagate import channels_last, to_channels_last
+from nmc.kernels.propagate import to_channels_last
 from nmc.kernels.tiers import Portable, Tier, adds_pairs
 
 
@@ -132,8 +132,7 @@ def execute_fused(
     """
     program, network = fused.program, fused.program.network
     flat_inputs = to_channels_last(inputs, network.by_name[network.input.population].shape)
-    order = {p.name: _slot_order(fused, p.name) for p in network.populations}
-    slots, steps = program.slots_by_population, network.timesteps
+    order, slots, steps = fused.order, program.slots_by_population, network.timesteps
     readouts = {n: np.zeros((len(inputs), steps, len(order[n])), dtype=np.int64) for n in network.read_outs}
     sent = np.zeros((len(inputs), steps if keep_messages else 0, len(program.neurons)), dtype=np.int64)
     workers: list[_Worker] = []
@@ -159,20 +158,13 @@ def execute_fused(
                 progress("simulate", done[0] / len(inputs))
 
     parallel(one, len(inputs), threads)
-    fired, changed = _counts(fused, workers, order)
+    fired, changed = _counts(fused, workers)
     return MappedRun(
         readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0
     )
 
 
-def _slot_order(fused: FusedProgram, name: str) -> IndexArray:
-    """For each slot of a population, the place of its neuron among all, channels last."""
-    program = fused.program
-    place = np.argsort(channels_last(program.network.by_name[name].shape))
-    return np.asarray(place[program.neurons[program.slots_by_population[name]]])
-
-
-def _counts(fused: FusedProgram, workers: list[_Worker], order: dict[str, IndexArray]) -> tuple[IndexArray, IndexArray]:
+def _counts(fused: FusedProgram, workers: list[_Worker]) -> tuple[IndexArray, IndexArray]:
     """Messages by slot, and updates that changed something by slice."""
     program = fused.program
     fired = np.zeros(len(program.neurons), dtype=np.int64)
@@ -181,8 +173,8 @@ def _counts(fused: FusedProgram, workers: list[_Worker], order: dict[str, IndexA
         for layer, (spikes, changes) in zip(fused.layers, worker.counted(), strict=True):
             name = layer.population.name
             slots = program.slots_by_population[name]
-            fired[slots] += spikes[order[name]]
-            changed[slots] += changes[order[name]]
+            fired[slots] += spikes[fused.order[name]]
+            changed[slots] += changes[fused.order[name]]
     by_slice = np.zeros(len(program.populations), dtype=np.int64)
     np.add.at(by_slice, program.slice_of, changed)
     return fired, by_slice
@@ -190,9 +182,7 @@ def _counts(fused: FusedProgram, workers: list[_Worker], order: dict[str, IndexA
 
 def _synops(fused: FusedProgram, fired: IndexArray) -> IndexArray:
     """Synaptic operations by cluster: every message meets the non-zero weights of its pairs."""
-    tables = fused.program.tables
-    none = np.zeros(0, dtype=np.int64)
-    slot = np.concatenate([none, *(np.repeat(np.arange(len(fired)), np.diff(starts)) for starts in tables.pair_start)])
-    synops = np.zeros(len(fused.program.clusters), dtype=np.int64)
-    np.add.at(synops, tables.fans[tables.pairs[:, 0], 1], fired[slot] * tables.pairs[:, 3])
-    return synops
+    slot, cluster, weights = fused.meets
+    # Sums of integers, exact in float64 as long as they are below 2^53.
+    found = np.bincount(cluster, weights=fired[slot] * weights, minlength=len(fused.program.clusters))
+    return np.rint(found).astype(np.int64)

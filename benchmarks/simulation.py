@@ -1,0 +1,250 @@
+"""Speed of the simulator: milliseconds per image, synaptic events per second, share of the processor's peak.
+
+    python benchmarks/simulation.py --data DIR [--repeats 5] [--images 64] [--lava] [--json FILE]
+
+DIR holds ``models/mnist_cnn.onnx`` and ``models/cifar_resnet20.onnx`` with ``mnist/{train,test}.npz`` and
+``cifar10_jpeg/{train,test}.tar.xz``; what is not there is left out and said so. Times are processor
+time of one thread where one thread is named, wall clock otherwise; medians of the repeats, each of
+which takes images that none before it has seen. Every result is hashed and compared with the core
+tables executed step by step, and one image of each network with the reference interpreter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import itertools
+import json
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from headline import CIFAR, images_of
+
+from nmc.backends.api import Options
+from nmc.compiler.driver import CompileRequest, compile_file
+from nmc.ir import reference
+from nmc.kernels.compiled import compiled
+from nmc.kernels.dot import dot
+from nmc.kernels.mapped import execute_mapped, execute_steps
+from nmc.kernels.mapped_run import MappedRun
+from nmc.kernels.mapped_tables import MappedProgram, build_tables
+from nmc.kernels.tiers import LANES, ROWS, available_tiers
+from nmc.runtime.artifact import Artifact
+from nmc.runtime.data import Preprocessing, load_data
+
+RIVALS = ("torch", "spikingjelly", "sinabs", "brian2", "sanafe")
+"""Rivals that this benchmark would like to meet; the Lava interpreter is asked for with --lava."""
+
+PEAK_GROUPS = 128
+"""Groups of four channels of the peak's operands: they stay in the nearest cache."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network, what it is calibrated with, its images, and its timesteps."""
+
+    name: str
+    model: Path
+    calib: Path
+    images: Path
+    preprocess: str
+    timesteps: int
+
+
+def workloads(data: Path, scratch: Path, images: int) -> Iterator[Workload]:
+    """The workloads whose files are there."""
+    mnist, resnet = data / "models/mnist_cnn.onnx", data / "models/cifar_resnet20.onnx"
+    if mnist.exists() and (data / "mnist/test.npz").exists():
+        calib, tested = scratch / "mnist_calib.npz", scratch / "mnist_test.npz"
+        np.savez(calib, x=np.load(data / "mnist/train.npz")["x"][:256])
+        np.savez(tested, x=np.load(data / "mnist/test.npz")["x"][:images])
+        yield Workload("mnist_cnn", mnist, calib, tested, "", 32)
+    else:
+        print("mnist_cnn: not run (files missing)")
+    train, test = (data / f"cifar10_jpeg/{part}.tar.xz" for part in ("train", "test"))
+    if resnet.exists() and train.exists() and test.exists():
+        calib, tested = scratch / "cifar_calib.npz", scratch / "cifar_test.npz"
+        np.savez(calib, x=images_of(train, 64, 0)[0])
+        np.savez(tested, x=images_of(test, images, 0)[0])
+        yield from (Workload("cifar_resnet20", resnet, calib, tested, CIFAR, steps) for steps in (16, 32))
+    else:
+        print("cifar_resnet20: not run (files missing)")
+
+
+def compile_workload(work: Workload) -> Artifact:
+    """The artifact for loihi2, placed without a search."""
+    options = Options(timesteps=work.timesteps, partitioner="greedy", placer="row-major")
+    request = CompileRequest("loihi2", options, calib=str(work.calib), preprocess=work.preprocess or None)
+    artifact = compile_file(work.model, request).artifact
+    if artifact is None:
+        raise SystemExit(f"{work.name}: no artifact")
+    return artifact
+
+
+@compiled()
+def _peak(tier, rounds, messages, offsets, weights, sums):  # type: ignore[no-untyped-def]
+    for _ in range(rounds):
+        dot(tier, (1, 1), messages, 0, 4, offsets, 0, len(offsets), weights, 0, sums, 0, 32, sums, 0, 32)
+
+
+def peak() -> float:
+    """Products per second of one thread: two vectors of sums, everything in the nearest cache."""
+    tier = available_tiers()[0]
+    messages = np.zeros(4 * (PEAK_GROUPS + ROWS), dtype=np.uint8)
+    offsets = np.arange(PEAK_GROUPS, dtype=np.int64) * 4
+    weights = np.zeros(PEAK_GROUPS * 2 * LANES * 4, dtype=np.int8)
+    sums = np.zeros(ROWS * 2 * LANES, dtype=np.int32)
+    _peak(tier, 1, messages, offsets, weights, sums)
+    rounds, best = 20000, np.inf
+    for _ in range(7):
+        begin = time.thread_time()
+        _peak(tier, rounds, messages, offsets, weights, sums)
+        best = min(best, time.thread_time() - begin)
+    return rounds * PEAK_GROUPS * 4 * ROWS * 2 * LANES / best
+
+
+def products(program: MappedProgram) -> int:
+    """Products of one image that the vector kernels compute, zeros and padding channels included."""
+    total = 0
+    fused = program.fused
+    for layer in fused.layers if fused is not None else ():
+        if layer.tables is None:
+            continue
+        rows, columns, _, _, rounds = layer.tables.grid[:5]
+        blocks = layer.tables.blocks
+        for first, after in itertools.pairwise(blocks):
+            groups = int(layer.tables.segments[first[2] : after[2], 7].sum())
+            total += groups * 4 * int(first[1]) * LANES * ROWS * int(rounds * rows * columns)
+    return total
+
+
+def digest(run: MappedRun) -> str:
+    """A hash of read-outs and counts."""
+    found = hashlib.sha256()
+    for values in (*run.readouts.values(), run.synops, run.fired, run.changed):
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def median_ms(run: Callable[[np.ndarray], object], batches: list[np.ndarray], clock: Callable[[], float]) -> float:
+    """Median milliseconds per image over the batches."""
+    found = []
+    for batch in batches:
+        begin = clock()
+        run(batch)
+        found.append(1000 * (clock() - begin) / len(batch))
+    return statistics.median(found)
+
+
+def measure(work: Workload, arguments: argparse.Namespace, ceiling: float) -> dict[str, object]:
+    """One row: speeds of our simulator on one network, after its results were compared."""
+    artifact = compile_workload(work)
+    network = artifact.network
+    data = load_data(str(work.images), network.input.shape, Preprocessing.parse(work.preprocess))
+    inputs = reference.encode(network, data.x)
+    begin = time.perf_counter()
+    program = build_tables(artifact.routed)
+    fused = program.fused
+    execute_mapped(program, inputs[:1], threads=1)
+    first = time.perf_counter() - begin
+    few = inputs[:4]
+    by_steps = execute_steps(program, few)
+    equal = digest(execute_mapped(program, few)) == digest(by_steps)
+    wanted = reference.run(network, inputs[0]).readout
+    read = program.neurons[program.slots_by_population[network.output.population]]
+    equal &= np.array_equal(by_steps.readouts[network.output.population][0, -1], wanted.reshape(-1)[read])
+    batches = np.array_split(inputs[: len(inputs) // arguments.repeats * arguments.repeats], arguments.repeats)
+
+    def one_thread(batch: np.ndarray) -> object:
+        return execute_mapped(program, batch, threads=1)
+
+    single = median_ms(lambda batch: [one_thread(image[None]) for image in batch], batches, time.process_time)
+    alone = median_ms(one_thread, batches, time.process_time)
+    wall = [
+        median_ms(lambda batch, n=n: execute_mapped(program, batch, threads=n), batches, time.perf_counter)
+        for n in (1, 2)
+    ]
+    steps = median_ms(
+        lambda batch: execute_steps(program, batch[:2], threads=1), [b[:2] for b in batches], time.process_time
+    )
+    synops = float(by_steps.synops.sum()) / len(few)
+    row: dict[str, object] = {
+        "network": f"{work.name} T={work.timesteps}",
+        "path": "layers" if fused is not None else "steps",
+        "ms_batch_1": round(single, 3),
+        "ms_batch": round(alone, 3),
+        "giga_synops_per_second": round(synops / alone / 1e6, 2),
+        "peak_share": round(products(program) / (alone / 1000) / ceiling, 3),
+        "ms_step_by_step": round(steps, 2),
+        "two_threads_gain": round(wall[0] / wall[1], 2),
+        "first_result_seconds": round(first, 2),
+        "equal": equal,
+    }
+    row["lava_ms"] = lava(artifact, data.x[:1]) if arguments.lava else "not run (--lava)"
+    return row
+
+
+def lava(artifact: Artifact, x: np.ndarray) -> object:
+    """Milliseconds of one image in the Lava interpreter, its start-up included."""
+    from nmc.compiler.plugins import load_backend
+
+    device = load_backend("loihi").devices()["lava"]
+    missing = device.missing()
+    if missing:
+        return f"not run ({missing})"
+    begin = time.perf_counter()
+    artifact.run(x, device=device)
+    return round(1000 * (time.perf_counter() - begin), 1)
+
+
+def rivals() -> dict[str, str]:
+    """Why each rival is not in the table."""
+    return {
+        name: "not run (no program for it here)" if importlib.util.find_spec(name) else "not run (not installed)"
+        for name in RIVALS
+    }
+
+
+def main() -> int:
+    """Print one row per network; 1 where a result differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--lava", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    ceiling = peak()
+    print(
+        f"{platform.processor() or platform.machine()}, {available_tiers()[0].name}: "
+        f"{ceiling / 1e9:.0f} G products/s peak"
+    )
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for work in workloads(arguments.data, Path(scratch), arguments.images):
+            rows.append(measure(work, arguments, ceiling))
+            print(json.dumps(rows[-1]))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report = {
+        "peak_giga_products": round(ceiling / 1e9),
+        "rows": rows,
+        "rivals": rivals(),
+        "peak_memory_mb": round(memory),
+    }
+    print(json.dumps({key: report[key] for key in ("rivals", "peak_memory_mb")}))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0 if rows and all(row["equal"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
