@@ -151,7 +151,8 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
     layer = _Layer(replace(population, neuron=wide), task.incoming)
     fit = _design(task) if effort.refit else None
     best = _best_fit(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort.rounds)
-    for _ in range(effort.feedback if effort.rounds else 0):
+    feedback = min(effort.feedback, 1) if fit is not None and fit.wide else effort.feedback
+    for _ in range(feedback if effort.rounds else 0):
         moved = _fed_back(task, best)
         if moved is None:
             break
@@ -170,7 +171,8 @@ def _best_fit(task: LayerTask, layer: _Layer, fit: Design, effort: Effort) -> _T
     fit = _with_jitter(task, fit, stored, kept)
     bias = task.rows.parameter(_real(layer.population).bias)
     best: _Tried | None = None
-    for smoothing in SMOOTHINGS if effort.rounds and fit.jitter is not None else (0.0,):
+    smoothings = SMOOTHINGS[:1] if fit.wide else SMOOTHINGS
+    for smoothing in smoothings if effort.rounds and fit.jitter is not None else (0.0,):
         fit = replace(fit, smoothing=smoothing)
         projections, offset = refit(fit, wanted, bias)
         fitted = layer.changed(_merged(task, projections), offset)

@@ -24,8 +24,11 @@ ROWS_PER_INPUT = 10
 READOUT_ROWS_PER_INPUT = 3
 """The read-out is fitted on whole samples, which are few: it is left alone with fewer."""
 
-INPUTS_MAX = 4608
-"""Unknowns of one channel that are solved for (512 channels of a 3 x 3 kernel)."""
+INPUTS_MAX = 2304
+"""Unknowns of one channel that are solved for (256 channels of a 3 x 3 kernel): two seconds each time."""
+
+INPUTS_WIDE = 1024
+"""A layer with more is solved for fewer times."""
 
 SMOOTHINGS = (0.3, 0.0, 1.0)
 """Weights of jitter beside the error of the fit; a layer takes the one that leaves the least error.
@@ -71,6 +74,11 @@ class Design:
 
     jitter: Jitter | None = None
     smoothing: float = 0.0
+
+    @property
+    def wide(self) -> bool:
+        """Whether solving takes so long that it is done fewer times."""
+        return bool(self.counts.shape[1] > INPUTS_WIDE)
 
     def pull(self, weights: Array) -> tuple[Array, Array] | None:
         """What draws weights, (K, C) per real value, towards smooth running sums: for `ridge`."""
