@@ -11,7 +11,6 @@ from nmc.ir.connectivity import Conv2d
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.layers import AveragePool, Layer, LayerGraph, Linear, MaxPool
 
-
 FOLLOWED_LIMIT = 2**16
 """Elements of a value that shape inference may follow; each takes it about 40 bytes."""
 

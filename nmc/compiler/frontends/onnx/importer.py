@@ -74,7 +74,6 @@ class GraphBuilder:
         folded: indices of the nodes whose results are known.
         lost: layers that stand for refused nodes.
         integers: tensors whose values are integers, as QuantizeLinear makes them.
-        folded_bytes: of all constants computed so far.
     """
 
     def __init__(self, model: onnx.ModelProto, batch: int | None, sink: DiagnosticSink) -> None:
@@ -89,7 +88,8 @@ class GraphBuilder:
         self.folded: set[int] = set()
         self.lost: set[str] = set()
         self.integers: set[str] = set()
-        self.folded_bytes = 0
+        self._bytes: dict[str, int] = {}
+        self._spent = False
         self._names = {node.name for node in model.graph.node}
         self._shapes: dict[str, Shape] = {}
         self._used = {name for node in model.graph.node for name in node.input}
@@ -183,7 +183,18 @@ class GraphBuilder:
         """The patch of a node, to be filled."""
         return self.patches.setdefault(node.index, Patch())
 
+    def _take(self, what: str, size: int, limit: int) -> None:
+        """Count the bytes of constants; what is over its limit ends the walk."""
+        self._bytes[what] = self._bytes.get(what, 0) + size
+        if self._bytes[what] > limit:
+            self._spent = True
+            text = f"{what} take {self._bytes[what]} bytes up to here, the limit is {limit}"
+            raise Refusal("constant-not-folded", text, "store fewer or smaller constants")
+
     def _append(self, layer: Layer) -> None:
+        # A bias may be as large as the activation that it is broadcast to.
+        arrays = [value for value in vars(layer.op).values() if isinstance(value, np.ndarray)]
+        self._take("biases and factors", sum(array.nbytes for array in arrays), FOLD_TOTAL // 4)
         self.layers.append(layer)
         self._shapes[layer.name] = layer.shape
 
@@ -212,6 +223,8 @@ class GraphBuilder:
         self.values[value.name] = name
         inferred: Mapping[str, Shape] | None = None
         for index, proto in enumerate(self.model.graph.node):
+            if self._spent:
+                break
             node = Node(proto, index)
             try:
                 if self._fold(node) or self._depends_on_lost(node):
@@ -254,16 +267,11 @@ class GraphBuilder:
             both = [np.asarray((batch, *shape)[axes], dtype=np.int64) for batch in BATCHES]
             self.known[proto.output[0]] = Known((both[0], both[1]))
         elif all(name in self.known for name in names):
-            if self.folded_bytes > FOLD_TOTAL:
-                return True  # it has been said; nothing more is computed
             try:
                 self.known.update(fold(proto, {name: self.known[name] for name in names}, self.opset))
             except FoldError as error:
                 raise Refusal("constant-not-folded", f"the constant cannot be computed: {error}") from error
-            self.folded_bytes += sum(self.known[name].nbytes for name in proto.output if name)
-            if self.folded_bytes > FOLD_TOTAL:
-                what = f"constants take {self.folded_bytes} bytes up to here, the limit is {FOLD_TOTAL}"
-                raise Refusal("constant-not-folded", what, "store fewer or smaller constants")
+            self._take("constants", sum(self.known[name].nbytes for name in proto.output if name), FOLD_TOTAL)
         else:
             return False
         self.folded.add(node.index)
