@@ -18,7 +18,6 @@ from nmc.passes.quantize.quantize_rate import Quantizer, StoredLayer
 from nmc.passes.quantize.refit_weights import (
     INPUTS_MAX,
     JITTER_ROWS,
-    SMOOTHINGS,
     STRENGTH,
     Design,
     design,
@@ -150,7 +149,7 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
     wide = replace(neuron, threshold=per_channel(task.top, population.shape)) if effort.rounds else neuron
     layer = _Layer(replace(population, neuron=wide), task.incoming)
     fit = _design(task) if effort.refit else None
-    best = _best_fit(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort.rounds)
+    best = _refitted(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort.rounds)
     feedback = min(effort.feedback, 1) if fit is not None and fit.wide else effort.feedback
     for _ in range(feedback if effort.rounds else 0):
         moved = _fed_back(task, best)
@@ -163,25 +162,15 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
     return CalibratedLayer(best.done.population, best.done.projections, best.found.scale)
 
 
-def _best_fit(task: LayerTask, layer: _Layer, fit: Design, effort: Effort) -> _Tried:
-    """The layer with weights fitted again, for the weight of jitter that serves its neurons best."""
+def _refitted(task: LayerTask, layer: _Layer, fit: Design, effort: Effort) -> _Tried:
+    """The layer with weights fitted again, and the best neurons for them."""
     stored = task.quantizer.store(layer.population, layer.projections)
     kept = [p.name for p in task.incoming if p.name not in {q.name for q in fit.projections}]
     wanted = task.drive - _delivered(task, stored, kept)
     fit = _with_jitter(task, fit, stored, kept)
-    bias = task.rows.parameter(_real(layer.population).bias)
-    best: _Tried | None = None
-    smoothings = SMOOTHINGS[:1] if fit.wide else SMOOTHINGS
-    for smoothing in smoothings if effort.rounds and fit.jitter is not None else (0.0,):
-        fit = replace(fit, smoothing=smoothing)
-        projections, offset = refit(fit, wanted, bias)
-        fitted = layer.changed(_merged(task, projections), offset)
-        tried = replace(_with_neuron(task, fitted, effort.rounds, best), fit=fit)
-        if best is None or tried.error < best.error:
-            best = tried
-    if best is None:
-        raise ValueError("no weight of jitter to try")
-    return best
+    projections, offset = refit(fit, wanted, task.rows.parameter(_real(layer.population).bias))
+    fitted = layer.changed(_merged(task, projections), offset)
+    return replace(_with_neuron(task, fitted, effort.rounds), fit=fit)
 
 
 def _real(population: Population) -> IF | IdealIntegrator:
