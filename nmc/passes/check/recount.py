@@ -11,7 +11,7 @@ from nmc.ir.connectivity import Array, Conv2d, Pool, Skip
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.mapping import HOST, Box, Cluster, region_mask
 from nmc.ir.network import Population, Projection
-from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.ir.neurons import IF, LIF, Burst, Integrator, SigmaDelta, Signed
 from nmc.passes.check.coverage import Mask, Reaches, heard
 from nmc.passes.check.structure import Parts
 
@@ -122,7 +122,17 @@ def _profiles(parts: Parts, cluster: Cluster) -> set[tuple[object, ...]]:
         if isinstance(neuron, Integrator):
             profiles.add(("no threshold",))
         elif isinstance(neuron, LIF | IF):
+            here = tuple(slice(*axis) for axis in box)
+            uppers = np.broadcast_to(neuron.threshold, population.shape)[here].reshape(-1).tolist()
+            fire = neuron.fire
+            rule: tuple[object, ...] = (neuron.reset, fire.levels if isinstance(fire, Burst) else 1)
+            lowers = [0] * len(uppers)
+            if isinstance(fire, Signed):
+                rule = (*rule, fire.guarded)
+                lowers = np.broadcast_to(fire.lower, population.shape)[here].reshape(-1).tolist()
+            decay = (neuron.du, neuron.dv, neuron.refractory) if isinstance(neuron, LIF) else ()
+            profiles |= {(*pair, *rule, *decay) for pair in zip(uppers, lowers, strict=True)}
+        elif isinstance(neuron, SigmaDelta):
             values = np.broadcast_to(neuron.threshold, population.shape)[tuple(slice(*axis) for axis in box)]
-            decay = (neuron.du, neuron.dv) if isinstance(neuron, LIF) else ()
-            profiles |= {(value, neuron.reset, *decay) for value in set(values.reshape(-1).tolist())}
+            profiles |= {(value,) for value in values.reshape(-1).tolist()}
     return profiles

@@ -15,7 +15,7 @@ from nmc.hardware.target import CoreLimits, Target
 from nmc.ir.connectivity import Array, IndexArray, Shape, size
 from nmc.ir.mapping import Box, Slice, box_size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, Integrator
+from nmc.ir.neurons import IF, LIF, Integrator, SigmaDelta, Signed, spike_levels
 from nmc.passes.partition.geometry import Geometry, geometries
 from nmc.passes.partition.limits import CoreUse
 
@@ -57,14 +57,21 @@ def digit_counts(magnitude: Array) -> tuple[int, int]:
 
 
 def profiles_of(population: Population, box: Box) -> frozenset[tuple[object, ...]]:
-    """Distinct (threshold, reset, decay) of a slice; a read-out has one without threshold."""
+    """Distinct (thresholds, reset, decay, firing rule, rest) of a slice; a read-out has one without threshold."""
     neuron = population.neuron
     match neuron:
         case LIF() | IF():
             cut = tuple(slice(*axis) for axis in box)
-            thresholds = np.unique(np.broadcast_to(neuron.threshold, population.shape)[cut])
-            decay = (neuron.du, neuron.dv) if isinstance(neuron, LIF) else (None, None)
-            return frozenset((value, str(neuron.reset), *decay) for value in thresholds.tolist())
+            lower: Array = neuron.fire.lower if isinstance(neuron.fire, Signed) else np.zeros(())
+            both = [np.broadcast_to(values, population.shape)[cut].reshape(-1) for values in (neuron.threshold, lower)]
+            decay = (neuron.du, neuron.dv, neuron.refractory) if isinstance(neuron, LIF) else (None, None, 0)
+            levels, guarded = spike_levels(neuron), isinstance(neuron.fire, Signed) and neuron.fire.guarded
+            pairs = np.unique(np.stack(both, axis=1), axis=0).tolist()
+            return frozenset((*pair, str(neuron.reset), *decay, levels, guarded) for pair in pairs)
+        case SigmaDelta():
+            cut = tuple(slice(*axis) for axis in box)
+            thresholds = np.unique(np.broadcast_to(neuron.threshold, population.shape)[cut]).tolist()
+            return frozenset((value, "change") for value in thresholds)
         case Integrator():
             return frozenset([(None, "none", None, 0)])
         case _:
