@@ -79,7 +79,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
         *simplify_passes(strict=options.strict, maxpool=options.maxpool, constant_axons=constant_axons),
         *middle,
         RequireNeurons(),
-        *partition_passes(options.partitioner, options.chips),
+        *partition_passes(options.partitioner, options.chips, options.optimise),
         placement_pass(options.placer, options.chips, pins),
         RouteXY(),
         CheckMapping(pins),

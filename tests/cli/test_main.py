@@ -81,7 +81,7 @@ def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:
         ("--coding", "signed"),
         ("--coding", "burst"),
         ("--coding", "auto"),
-        ("--optimise", "latency"),
+        ("--optimise", "temperature"),
         ("--optimise", "energy=0.5,traffic=0.5"),
         ("--effort", "high"),
     ],

@@ -17,7 +17,7 @@ LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
     "--coding": ("signed", "burst", "auto"),
-    "--optimise": ("latency", "traffic", "cores", "temperature", "lifetime", "throughput"),
+    "--optimise": ("temperature", "lifetime", "throughput"),
     "--effort": ("fast", "high"),
     "--trace": ("noc",),
 }

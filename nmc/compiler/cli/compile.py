@@ -25,7 +25,7 @@ STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "rou
 CHOICES = {
     "coding": CODINGS,
     "reset": ("subtract", "zero"),
-    "optimise": ("energy",),
+    "optimise": ("energy", "traffic", "latency", "cores"),
     "effort": ("normal",),
     "verify": ("structure", "full"),
     "maxpool": ("exact", "average"),
