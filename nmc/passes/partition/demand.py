@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmc.hardware.target import CoreLimits, Target
-from nmc.ir.connectivity import Array, IndexArray, Shape, size
+from nmc.ir.connectivity import Array, IndexArray, Shape
 from nmc.ir.mapping import Box, Slice, box_size
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, Integrator, SigmaDelta, Signed, spike_levels
@@ -302,10 +302,3 @@ def synapse_bits(target: Target, neurons: int, kernels: int, synapses: int, head
 
 def _distinct_sorted(values: IndexArray) -> int:
     return int(np.count_nonzero(np.diff(values))) + 1 if len(values) else 0
-
-
-def flat_mask(index: IndexArray, shape: Shape) -> Mask:
-    """The neurons ``index`` as a boolean array of the population's shape."""
-    mask = np.zeros(size(shape), dtype=np.bool_)
-    mask[index] = True
-    return mask.reshape(shape)
