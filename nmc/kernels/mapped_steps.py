@@ -28,7 +28,10 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
             for r in range(fans[fan, 2], fans[fan, 3]):
                 first, row = base + np.uint64(runs[r, 0]), stored + np.uint64(runs[r, 1])
                 length = np.uint64(runs[r, 2])
-                if value == 1:
+                if length == 1:
+                    # Irregular synapses: a loop would cost more than its one round.
+                    acc[first] += value * weight[row]
+                elif value == 1:
                     for i in range(length):
                         acc[first + i] += weight[row + i]
                 else:
