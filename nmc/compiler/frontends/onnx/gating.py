@@ -16,6 +16,9 @@ from nmc.kernels.functions import function_values
 NAMED = ("swish", "hard-swish", "gelu", "gelu-tanh", "mish")
 """Functions that a product may be."""
 
+LONGEST = 12
+"""Layers that one factor of a product may have; the longest spelling in use has 6."""
+
 _POINTS = np.linspace(-7.0, 7.0, 141)
 _TOLERANCE = 1e-5
 
@@ -27,7 +30,7 @@ def gated_function(graph: GraphBuilder, first: str, second: str) -> tuple[str, A
         The tensor that it is a function of, the function, and a constant factor; None where the
         tensors are no functions of one tensor, or their product has no name.
     """
-    layers = {layer.name: layer for layer in graph.layers}
+    layers = graph.by_name
     left, right = _chain(layers, graph.values[first]), _chain(layers, graph.values[second])
     roots = {name: steps for name, steps in left}
     for name, steps in right:
@@ -53,7 +56,7 @@ def _chain(layers: dict[str, Layer], name: str) -> list[tuple[str, tuple[Layer, 
     found: list[tuple[str, tuple[Layer, ...]]] = [(name, ())]
     steps: tuple[Layer, ...] = ()
     layer = layers[name]
-    while isinstance(layer.op, BatchNorm | Clip | LeakyRelu | Relu | Sigmoid | Activation | Identity):
+    while len(steps) < LONGEST and isinstance(layer.op, BatchNorm | Clip | LeakyRelu | Relu | Sigmoid | Activation | Identity):
         steps = (layer, *steps)
         name = layer.inputs[0]
         found.append((name, steps))

@@ -68,6 +68,7 @@ class GraphBuilder:
         batch: the batch size that the file had fixed, or None.
         sink: takes the problems.
         layers: so far, in the order of the nodes.
+        by_name: the same by name.
         values: tensor -> name of the layer with its value.
         known: tensors that do not depend on the data.
         patches: by node index.
@@ -82,6 +83,7 @@ class GraphBuilder:
         self.batch = batch
         self.sink = sink
         self.layers: list[Layer] = []
+        self.by_name: dict[str, Layer] = {}
         self.values: dict[str, str] = {}
         self.known: dict[str, Known] = {t.name: known(numpy_helper.to_array(t)) for t in model.graph.initializer}
         self.patches: dict[int, Patch] = {}
@@ -196,6 +198,7 @@ class GraphBuilder:
         arrays = [value for value in vars(layer.op).values() if isinstance(value, np.ndarray)]
         self._take("biases and factors", sum(array.nbytes for array in arrays), FOLD_TOTAL // 4)
         self.layers.append(layer)
+        self.by_name[layer.name] = layer
         self._shapes[layer.name] = layer.shape
 
     def _unique(self, wanted: str) -> str:
@@ -222,9 +225,8 @@ class GraphBuilder:
         self._append(Layer(name, Input(), (), input_shape(self.model), Origin(name, "Input", value.name)))
         self.values[value.name] = name
         inferred: Mapping[str, Shape] | None = None
+        reported = {(d.slug, d.origin) for d in self.sink.errors}
         for index, proto in enumerate(self.model.graph.node):
-            if self._spent:
-                break
             node = Node(proto, index)
             try:
                 if self._fold(node) or self._depends_on_lost(node):
@@ -234,9 +236,10 @@ class GraphBuilder:
                     continue
             except Refusal as refusal:
                 # The gate has seen stored weights; here they may have come out of a folded constant.
-                seen = any(d.slug == refusal.slug and d.origin == node.origin for d in self.sink.errors)
-                if not seen:
+                if (refusal.slug, node.origin) not in reported:
                     self.sink.error(refusal.slug, refusal.message, origin=node.origin, help=refusal.help)
+            if self._spent:
+                break
             if inferred is None:
                 inferred = inferred_shapes(self.model)
             self._stand_in(node, inferred)
