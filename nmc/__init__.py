@@ -6,7 +6,12 @@ compiled.artifact.eval(x_test, y_test)
 compiled.artifact.save("model.nmc")
 """
 
+import os
 from typing import TYPE_CHECKING
+
+# ONNX Runtime reports the models that it loads over the network and leaves a file behind,
+# unless one of these (by version) is set before it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
 
 __version__ = "0.1.0"
 
