@@ -11,10 +11,8 @@ is the mean squared error of the outputs against the float network's, over their
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import resource
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from cifar import NORMALISED, images_of
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
@@ -32,7 +31,6 @@ from nmc.runtime.data import Preprocessing, load_data
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.simulator import simulate
 
-CIFAR = "scale=1/255,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 BATCH = 250
 
 
@@ -98,27 +96,6 @@ class Workload:
     preprocess: str
 
 
-def cifar_images(archive: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` images (N, 3, 32, 32) uint8 and labels, drawn with the seed from a tar of class folders.
-
-    The archive is read once from front to back: it is compressed as one stream.
-    """
-    from PIL import Image
-
-    with tarfile.open(archive) as tar:
-        names = sorted(m.name for m in tar if m.name.endswith(".jpg"))
-    classes = sorted({name.split("/")[-2] for name in names})
-    chosen = [names[i] for i in np.random.default_rng(seed).permutation(len(names))[:count]]
-    wanted, images = set(chosen), {}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.name in wanted:
-                stream = tar.extractfile(member) or io.BytesIO()
-                images[member.name] = np.asarray(Image.open(stream).convert("RGB")).transpose(2, 0, 1)
-    labels = [classes.index(name.split("/")[-2]) for name in chosen]
-    return np.stack([images[name] for name in chosen]), np.array(labels)
-
-
 def workload(name: str, data: Path, scratch: Path, samples: int, calib: int) -> Workload | None:
     """A network and its data, or None where files are missing."""
     model, kept = data / f"models/{name}.onnx", scratch / f"{name}_calib.npz"
@@ -132,9 +109,9 @@ def workload(name: str, data: Path, scratch: Path, samples: int, calib: int) -> 
         np.savez(kept, x=np.load(train)["x"][:calib])
         scored = np.load(test)
         return Workload(model, kept, scored["x"][:samples], scored["y"][:samples], "")
-    np.savez(kept, x=cifar_images(train, calib, 0)[0])
-    x, y = cifar_images(test, samples, 0)
-    return Workload(model, kept, x, y, CIFAR)
+    np.savez(kept, x=images_of(train, calib)[0])
+    x, y = images_of(test, samples)
+    return Workload(model, kept, x, y, NORMALISED)
 
 
 def outputs(artifact: Artifact, x: np.ndarray) -> np.ndarray:

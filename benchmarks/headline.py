@@ -10,13 +10,11 @@ Calibration takes unlabelled training samples only.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import platform
 import resource
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cifar import NORMALISED, images_of
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
 from nmc.runtime.data import Data, Preprocessing, load_data
 from nmc.runtime.evaluation import evaluate
 
-CIFAR = "scale=1/255,mean=0.485|0.456|0.406,std=0.229|0.224|0.225"
 CALIBRATION_SAMPLES = 256
 
 
@@ -47,23 +45,6 @@ class Workload:
     limits: tuple[tuple[str, int, float], ...]
 
 
-def images_of(archive: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` images (N, 3, 32, 32) uint8 and labels, drawn with the seed from a tar of class folders."""
-    from PIL import Image
-
-    with tarfile.open(archive) as tar:
-        members = sorted((m for m in tar.getmembers() if m.name.endswith(".jpg")), key=lambda m: m.name)
-        classes = sorted({m.name.split("/")[-2] for m in members})
-        chosen = np.random.default_rng(seed).permutation(len(members))[:count]
-        order = sorted(chosen.tolist())
-        images = {}
-        for index in order:
-            stream = tar.extractfile(members[index]) or io.BytesIO()
-            images[index] = np.asarray(Image.open(stream).convert("RGB")).transpose(2, 0, 1)
-    labels = [classes.index(members[i].name.split("/")[-2]) for i in chosen]
-    return np.stack([images[i] for i in chosen]), np.array(labels)
-
-
 def workloads(data: Path, scratch: Path, quick: bool) -> Iterator[Workload]:
     """The workloads whose files are there."""
     mnist, resnet = data / "models/mnist_cnn.onnx", data / "models/cifar_resnet20.onnx"
@@ -77,11 +58,11 @@ def workloads(data: Path, scratch: Path, quick: bool) -> Iterator[Workload]:
     train, test = (data / f"cifar10_jpeg/{part}.tar.xz" for part in ("train", "test"))
     if resnet.exists() and train.exists() and test.exists():
         calib, scored = scratch / "cifar_calib.npz", scratch / "cifar_test.npz"
-        np.savez(calib, x=images_of(train, CALIBRATION_SAMPLES, 0)[0])
-        x, y = images_of(test, 1000, 0)
+        np.savez(calib, x=images_of(train, CALIBRATION_SAMPLES)[0])
+        x, y = images_of(test, 1000)
         np.savez(scored, x=x, y=y)
         limits = (("rate", 32, 6.0), ("graded", 1, 0.8))
-        yield Workload("cifar_resnet20", resnet, calib, scored, CIFAR, 100 if quick else 1000, limits)
+        yield Workload("cifar_resnet20", resnet, calib, scored, NORMALISED, 100 if quick else 1000, limits)
     else:
         print("cifar_resnet20: not run (files missing)")
 

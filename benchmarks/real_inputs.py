@@ -6,14 +6,13 @@ The preprocessing of each network is the one with which ONNX Runtime's own top-1
 
 from __future__ import annotations
 
-import io
-import tarfile
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cifar import images_of
 
 CALIBRATION_SAMPLES = 256
 SEED = 0
@@ -45,26 +44,13 @@ class Inputs:
     labels: np.ndarray | None = None
 
 
-def images_of(archive: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` images (N, 32, 32, 3) uint8 and labels, drawn with the seed from a tar of class folders."""
-    from PIL import Image
-
-    with tarfile.open(archive) as tar:
-        # Read in one go: a compressed archive cannot be read backwards.
-        held = {m.name: (tar.extractfile(m) or io.BytesIO()).read() for m in tar if m.name.endswith(".jpg")}
-    names = sorted(held)
-    classes = sorted({name.split("/")[-2] for name in names})
-    chosen = [names[index] for index in np.random.default_rng(SEED).permutation(len(names))[:count]]
-    images = [np.asarray(Image.open(io.BytesIO(held[name])).convert("RGB")) for name in chosen]
-    return np.stack(images), np.array([classes.index(name.split("/")[-2]) for name in chosen])
-
-
 class Cifar:
     """CIFAR-10, read once."""
 
     def __init__(self, data: Path, samples: int) -> None:
-        self.calib, _ = images_of(data / "cifar10_jpeg/train.tar.xz", CALIBRATION_SAMPLES)
-        self.test, self.labels = images_of(data / "cifar10_jpeg/test.tar.xz", samples)
+        calib, _ = images_of(data / "cifar10_jpeg/train.tar.xz", CALIBRATION_SAMPLES, SEED)
+        test, self.labels = images_of(data / "cifar10_jpeg/test.tar.xz", samples, SEED)
+        self.calib, self.test = (x.transpose(0, 2, 3, 1) for x in (calib, test))
 
     def inputs(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Inputs:
         """All images, prepared."""
