@@ -88,20 +88,19 @@ def _ask(verb: str, path: Path | str, strict: bool, limits: Limits) -> Reply:
 
 def _run(request: Request, limits: Limits, answer: IO[bytes]) -> int | None:
     """The child's exit status; None where its time ran out."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-I", "-m", WORKER],
         stdin=subprocess.PIPE,
         stdout=answer,
         stderr=subprocess.DEVNULL,
         env=os.environ | dict.fromkeys(THREADS, "1"),
-    )
-    try:
-        process.communicate(request.to_bytes(), timeout=limits.clock)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        process.kill()  # on Ctrl-C, too; it does nothing to a process that has ended
-        process.wait()
+    ) as process:
+        try:
+            process.communicate(request.to_bytes(), timeout=limits.clock)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            process.kill()  # on Ctrl-C, too; it does nothing to a process that has ended
     return process.returncode
 
 

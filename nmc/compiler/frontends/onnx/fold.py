@@ -167,7 +167,7 @@ def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str
         del model.graph.output[:]
         model.graph.output.extend(inferred.graph.output)
         results = silent_session(model).run(names, large)
-    except FoldError:
+    except (FoldError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime and shape inference raise classes of their own
         raise FoldError(_first_line(error)) from error

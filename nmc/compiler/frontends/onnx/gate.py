@@ -88,6 +88,8 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
         plausible = model.HasField("graph") and model.ir_version > 0
+    except MemoryError:
+        raise
     except Exception:  # protobuf raises a class of its own, which it does not export with types
         plausible = False
     if not plausible:

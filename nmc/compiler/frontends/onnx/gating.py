@@ -56,7 +56,9 @@ def _chain(layers: dict[str, Layer], name: str) -> list[tuple[str, tuple[Layer, 
     found: list[tuple[str, tuple[Layer, ...]]] = [(name, ())]
     steps: tuple[Layer, ...] = ()
     layer = layers[name]
-    while len(steps) < LONGEST and isinstance(layer.op, BatchNorm | Clip | LeakyRelu | Relu | Sigmoid | Activation | Identity):
+    while len(steps) < LONGEST and isinstance(
+        layer.op, BatchNorm | Clip | LeakyRelu | Relu | Sigmoid | Activation | Identity
+    ):
         steps = (layer, *steps)
         name = layer.inputs[0]
         found.append((name, steps))

@@ -18,6 +18,9 @@ from nmc.ir.diagnostic import DiagnosticSink
 OPSET = 17
 """Models below are raised to it; models above stay."""
 
+BROADCASTS = 7
+"""The opset in which operators began to broadcast by themselves."""
+
 IR_VERSION = 10
 """The newest that every ONNX Runtime of the last years reads; no operator here needs more."""
 
@@ -66,6 +69,7 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
     raised = onnx.ModelProto()
     raised.CopyFrom(model)
     if opset_of(model) < OPSET:
+        batch = _fix_batch(raised) if opset_of(model) < BROADCASTS else None
         try:
             raised = version_converter.convert_version(raised, OPSET)
         except (RuntimeError, ValueError) as error:
@@ -75,8 +79,28 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
                 f"opset {opset_of(model)} cannot be raised to {OPSET}: {escaped(reason)}",
                 help=f"export the model with opset {OPSET} or later",
             )
+        if batch is not None:
+            raised.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(batch)
+            del raised.graph.value_info[:]
     raised.ir_version = min(max(raised.ir_version, 8), IR_VERSION)
     return raised
+
+
+def _fix_batch(model: onnx.ModelProto) -> onnx.TensorShapeProto.Dimension | None:
+    """Fix a symbolic batch at 1, in place: below opset 7 the converter must know what is broadcast.
+
+    Returns:
+        The axis as it was; None where it had a size.
+    """
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    if not dims or dims[0].dim_value > 0:
+        return None
+    batch = onnx.TensorShapeProto.Dimension()
+    batch.CopyFrom(dims[0])
+    dims[0].dim_value = 1
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return batch
 
 
 INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {TensorProto.INT8: np.dtype(np.int8), TensorProto.UINT8: np.dtype(np.uint8)}

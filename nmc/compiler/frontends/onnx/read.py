@@ -244,6 +244,8 @@ def _try(model: onnx.ModelProto, graph: LayerGraph, sink: DiagnosticSink) -> Non
     try:
         session = silent_session(model)
         made = session.run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
+    except MemoryError:
+        raise
     except Exception as error:  # ONNX Runtime raises classes of its own
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         sink.error(

@@ -48,7 +48,8 @@ def check_ends(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
         sink.error(
             "model-ends",
             f"the model has {len(inputs)} inputs" + (f" ({listed(inputs)})" if inputs else "") + ", it must have one",
-            help="cut the model to one input, e.g. with onnx.utils.extract_model",
+            help="join the inputs into one (Split it in the model, Concat it in the data), "
+            "or cut the model with onnx.utils.extract_model",
         )
     if not outputs:
         sink.error("model-ends", "the model has no output", help="export it with its outputs")
