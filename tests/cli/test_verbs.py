@@ -129,7 +129,8 @@ def test_check_names_every_problem(nmc: Invoke) -> None:
         helper.make_node("Sin", ["b"], ["y"], name="\x1b[2Jsin"),
     ]
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 4, 4]) for n in "xy"]
-    onnx.save(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:])), "bad.onnx")
+    graph, opsets = helper.make_graph(nodes, "g", ends[:1], ends[1:]), [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), "bad.onnx")
     document = nmc("check", "bad.onnx", "--json").document
     assert document["supported"] is False
     assert sorted(d["origin"]["op"] for d in document["diagnostics"]) == ["Det", "LRN", "Sin"]
