@@ -1,8 +1,10 @@
 # `make demo`, `make test`: both set themselves up from a bare machine with Python 3.11 to 3.13.
 #
-# PYTHON=/path/to/python chooses an interpreter; VENV=folder another place for the environment.
+# PYTHON=/path/to/python chooses an interpreter; VENV=folder another place for the environment;
+# WORKERS=1 runs the tests one after the other.
 
 VENV ?= .venv
+WORKERS ?= auto
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.nmc-ready
 STAMP_DEV := $(VENV)/.nmc-ready-dev
@@ -13,10 +15,10 @@ demo: $(STAMP)
 	$(BIN)/nmc demo
 
 test: $(STAMP_DEV) lava
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 test-fast: $(STAMP_DEV)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m "not slow and not lava"
 
 lint: $(STAMP_DEV)
 	$(BIN)/ruff check .
