@@ -20,8 +20,8 @@ from nmc.ir.connectivity import Array
 BATCHES = (2, 3)
 """The two batch sizes."""
 
-FOLD_LIMIT = 2**26
-"""Elements of a folded tensor (256 MiB of float32)."""
+FOLD_LIMIT = 2**27
+"""Elements of a folded tensor (512 MiB of float32); the largest of a VGG-19 has 103 million."""
 
 FOLD_TOTAL = 2**30
 """Bytes of all folded tensors of a model."""
