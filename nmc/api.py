@@ -52,6 +52,7 @@ def compile(
     preprocess: str | None = None,
     timesteps: int = 32,
     coding: str = "rate",
+    levels: int | None = None,
     reset: str | None = None,
     weight_bits: int | None = None,
     host_input: bool = False,
@@ -60,6 +61,7 @@ def compile(
     strict: bool = False,
     partitioner: str = "auto",
     placer: str = "auto",
+    optimise: str = "energy",
     chips: int | None = None,
     pins: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -73,17 +75,17 @@ def compile(
         target: chip, or the path of a target file.
         calib: samples (N, *sample shape), a data spec or a file. None: seeded inputs, accuracy not assured.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
-        timesteps: T of a rate code.
-        coding: ``rate`` or ``graded``.
+        timesteps: T, of all codings but graded.
+        coding: ``rate``, ``signed``, ``burst``, ``graded`` or ``sigma-delta``.
+        levels: most spikes of a burst; None: 4.
         reset: ``subtract`` or ``zero``; None: the target's own.
         weight_bits: None: all that the target stores.
         host_input: compute the first layer on the host.
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
         strict: approximated operators are errors.
-        partitioner: as ``--partitioner``.
-        placer: as ``--placer``.
-        chips: as ``--chips``.
+        partitioner, placer, chips: as ``--partitioner``, ``--placer`` and ``--chips``.
+        optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
         seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
@@ -96,8 +98,9 @@ def compile(
     from nmc.compiler.driver import CompileRequest, compile_file
 
     wanted = None if reset is None else Reset(reset)
-    options = Options(timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, chips=chips)
-    options = replace(options, maxpool=maxpool, wait=wait, strict=strict, settings=settings or {}, pins=pins or {})
+    options = Options(timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, chips=chips)
+    options = replace(options, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
+    options = replace(options, settings=settings or {}, pins=pins or {})
     samples = str(calib) if isinstance(calib, Path) else calib
     request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed, isolated=True)
     return compile_file(Path(model), request, progress)

@@ -23,11 +23,16 @@ Payload = Mapping[str, bytes]
 """Members that a backend adds to the artifact, by path below ``payload/``."""
 
 
+BURST_LEVELS = 4
+"""Spikes that a neuron may send in one step of burst coding, unless the user says."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the user asked of a compile.
 
     Attributes:
+        levels: ``--levels``: most spikes of a burst; None: `BURST_LEVELS`.
         settings: ``--set stage.option=value``.
         pins: ``--pin``: places by layer, in the words of `nmc.passes.pins`.
     """
@@ -47,6 +52,7 @@ class Options:
     pins: Mapping[str, str] = field(default_factory=dict)
     maxpool: str = "exact"
     wait: str = "0"
+    levels: int | None = None
 
 
 class Backend(Protocol):

@@ -6,7 +6,7 @@ with passes of its own builds a `Pipeline` from the same public pieces.
 
 from __future__ import annotations
 
-from nmc.backends.api import Options
+from nmc.backends.api import BURST_LEVELS, Options
 from nmc.hardware.target import Target
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.neurons import Reset
@@ -57,8 +57,10 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
     host: tuple[Pass, ...] = (HostInput(),) if options.host_input else ()
     middle: tuple[Pass, ...]
     match options.coding:
-        case "rate":
-            convert = ConvertRate(options.timesteps, spiking_reset(target, options))
+        case "rate" | "signed" | "burst":
+            levels = (options.levels or BURST_LEVELS) if options.coding == "burst" else 1
+            reset = spiking_reset(target, options)
+            convert = ConvertRate(options.timesteps, reset, levels, signed=options.coding == "signed")
             calibrate = CalibrateLayers(bits=options.weight_bits)
             middle = (convert, *host, AlignWindows(options.wait), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
@@ -71,7 +73,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
                 "coding-not-available",
                 f"coding '{coding}' is not available yet",
                 ExitCode.USAGE,
-                help="use --coding rate, graded or sigma-delta",
+                help="use --coding rate, signed, burst, graded or sigma-delta",
             )
     constant_axons = CONSTANT_AXONS if options.coding == "graded" else 0
     pins = Pins.of(options.pins)

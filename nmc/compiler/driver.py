@@ -265,6 +265,7 @@ def _manifest(
         "options": {
             "coding": options.coding,
             "timesteps": routed.network.timesteps,
+            "levels": options.levels,
             "reset": str(options.reset or target.neurons.resets[0]),
             "host_input": options.host_input,
             "weight_bits": options.weight_bits,

@@ -216,6 +216,37 @@ def test_run_and_verify_on_lava(nmc: Invoke, compiled: Path, digits: Path) -> No
     assert exact == {"device": "lava", "spikes_equal": True, "potentials_equal": True, "steps": 24}
 
 
+@pytest.mark.lava
+@pytest.mark.parametrize("options", [("signed",), ("burst", "--levels", "3"), ("sigma-delta",)], ids=lambda o: o[0])
+def test_every_coding_on_lava(nmc: Invoke, model: Path, digits: Path, options: tuple[str, ...]) -> None:
+    data = f"{digits}:32"
+    done = nmc(
+        "compile",
+        model,
+        "--target",
+        "loihi2",
+        "-T",
+        "4",
+        "--calib",
+        data,
+        "-o",
+        "c.nmc",
+        "--json",
+        "--coding",
+        *options,
+    )
+    assert done.document["accuracy"][-1]["agreement"] > 0.9
+    assert Artifact.load("c.nmc").manifest["options"]["levels"] == (3 if "burst" in options else None)
+    exact = nmc("verify", "c.nmc", "--data", f"{digits}:2", "--on", "lava", "--json").document["bit_exact"]
+    assert exact == {"device": "lava", "spikes_equal": True, "potentials_equal": True, "steps": 16}
+
+
+def test_levels_are_for_bursts(nmc: Invoke, model: Path) -> None:
+    done = nmc("compile", model, "--target", "loihi2", "--levels", "3", "--json")
+    assert (done.code, done.slugs) == (2, ["bad-option"])
+    assert "--coding burst" in done.out
+
+
 def test_missing_lava(nmc: Invoke, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMC_LAVA_PYTHON", "/no/such/python")
     for command in (["run", compiled, "--data", "random:1"], ["verify", compiled]):

@@ -10,13 +10,13 @@ from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 LATER_COMMANDS = ("explore", "compare", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "compile": ("--levels", "--max-loss"),
+    "compile": ("--max-loss",),
     "eval": ("--workers", "--cluster", "--memory"),
     "report": ("--png-dir",),
 }
 
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
-    "--coding": ("signed", "burst", "auto"),
+    "--coding": ("auto",),
     "--optimise": ("temperature", "lifetime", "throughput"),
     "--effort": ("fast", "high"),
     "--trace": ("noc",),

@@ -20,7 +20,7 @@ from nmc.passes.pins import Pins
 if TYPE_CHECKING:
     from nmc.compiler.driver import CompileRequest
 
-CODINGS = ("rate", "graded", "sigma-delta")
+CODINGS = ("rate", "signed", "burst", "graded", "sigma-delta")
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
 CHOICES = {
     "coding": CODINGS,
@@ -33,7 +33,13 @@ CHOICES = {
     "stop_after": STAGES,
 }
 """Words that an option takes, by parameter."""
-RANGES = {"timesteps": (1, 4096), "weight_bits": (2, 16), "chips": (1, 1 << 20), "seed": (0, (1 << 63) - 1)}
+RANGES = {
+    "timesteps": (1, 4096),
+    "levels": (2, 127),
+    "weight_bits": (2, 16),
+    "chips": (1, 1 << 20),
+    "seed": (0, (1 << 63) - 1),
+}
 """What the numbers mean at all; a target may allow less and says so."""
 
 Option = typer.Option
@@ -44,7 +50,8 @@ Calib = Annotated[str | None, Option(help="Calibration data: .npz, .npy, image f
 RequireCalib = Annotated[bool, Option("--require-calib", help="No calibration data is an error.")]
 Preprocess = Annotated[str | None, Option(help="scale=1/255,mean=a|b|c,std=a|b|c,layout=NHWC; stored.")]
 Timesteps = Annotated[int, Option("--timesteps", "-T", help="Input steps of a rate code.")]
-Coding = Annotated[str, Option(help="rate, graded or sigma-delta.")]
+Coding = Annotated[str, Option(help="rate, signed, burst, graded or sigma-delta.")]
+Levels = Annotated[int | None, Option(help="Most spikes of a neuron in one step of burst coding; default 4.")]
 ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the target's own.")]
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
 WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the target's.")]
@@ -88,6 +95,7 @@ def command(
     preprocess: Preprocess = None,
     timesteps: Timesteps = 32,
     coding: Coding = "rate",
+    levels: Levels = None,
     reset: ResetBy = None,
     host_input: HostInput = False,
     weight_bits: WeightBits = None,
@@ -178,6 +186,8 @@ def _check_values(sink: DiagnosticSink, given: Mapping[str, Any]) -> None:
         if given[name] is not None and not low <= given[name] <= high:
             option = f"--{name.replace('_', '-')}"
             sink.error("bad-option", f"{option} takes a number from {low} to {high}; got {given[name]}")
+    if given["levels"] is not None and given["coding"] != "burst":
+        sink.error("bad-option", f"--levels is for --coding burst; the coding is {given['coding']}")
 
 
 def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:

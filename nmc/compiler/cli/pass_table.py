@@ -56,6 +56,8 @@ class PassRow:
 def _variants() -> Iterator[tuple[str, Options]]:
     """Options that change which passes run, the defaults first."""
     yield "the defaults", Options()
+    yield "--coding signed", Options(coding="signed")
+    yield "--coding burst", Options(coding="burst")
     yield "--coding graded", Options(coding="graded")
     yield "--coding sigma-delta", Options(coding="sigma-delta")
     yield "--host-input", Options(host_input=True)

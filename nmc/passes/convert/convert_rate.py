@@ -11,7 +11,7 @@ from nmc.ir.connectivity import Array, Connectivity
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, IdealIntegrator, Reset
+from nmc.ir.neurons import IF, Binary, Burst, Fire, IdealIntegrator, Reset, Signed
 from nmc.ir.reference import per_channel
 from nmc.kernels.propagate import to_channels_last
 from nmc.kernels.statistics import best_thresholds
@@ -43,9 +43,14 @@ class ConvertRate:
     then loses what is above the threshold. The initial potential is half a threshold, so
     that counts round instead of flooring.
 
+    Neurons may send bursts, several spikes in a step, or take spikes back (signed): at
+    once where v falls below 0, but never more than they have sent in the window.
+
     Attributes:
         timesteps: T.
         reset: what a spike does.
+        levels: most spikes of a neuron in one step.
+        signed: spikes of -1 too.
         threshold: ``min-error`` (least squared error of the count over the calibration
             activations) or ``percentile`` of the activations.
         percentile: for ``percentile``.
@@ -53,6 +58,8 @@ class ConvertRate:
 
     timesteps: int = 32
     reset: Reset = Reset.SUBTRACT
+    levels: int = 1
+    signed: bool = False
     threshold: str = "min-error"
     percentile: float = 99.9
 
@@ -127,9 +134,16 @@ class ConvertRate:
         else:
             grid = CANDIDATES if subtract else ZERO_RESET_CANDIDATES
             candidates = np.array(grid)[:, None] * top[None]
-        threshold, scale = best_thresholds(flat, candidates, self.timesteps, subtract=subtract, gain_range=gain)
-        bar = per_channel(threshold, unit.shape)
-        return IF(bar, bias(unit), bar / 2, self.reset), scale
+        # A burst counts as finely as that many more steps.
+        steps = self.timesteps * self.levels
+        threshold, scale = best_thresholds(flat, candidates, steps, subtract=subtract, gain_range=gain)
+        bar = per_channel(threshold / self.levels, unit.shape)
+        return IF(bar, bias(unit), bar / 2, self.reset, self._fire()), scale / self.levels
+
+    def _fire(self) -> Fire:
+        if self.signed:
+            return Signed(np.zeros(()))
+        return Burst(self.levels) if self.levels > 1 else Binary()
 
 
 def bias(unit: Unit) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import Input, LayerGraph, Relu
 from nmc.ir.network import Network
-from nmc.ir.neurons import GradedReLU, Reset, Source
+from nmc.ir.neurons import IF, Burst, GradedReLU, Reset, Signed, Source
 from nmc.ir.reference import decode, encode, run
 from nmc.kernels.graph import execute_graph
 from nmc.kernels.layerwise import analog, execute_network
@@ -132,3 +132,20 @@ def test_reference_agrees_with_the_kernels_on_real_networks() -> None:
     inputs = encode(network, x)
     expected = [run(network, sample).readout for sample in inputs]
     np.testing.assert_allclose(execute_network(network, inputs).readout, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "finer,fire,share",
+    [(ConvertRate(6, levels=4), Burst, 0.7), (ConvertRate(6, signed=True), Signed, 0.95)],
+    ids=["burst", "signed"],
+)
+def test_bursts_and_signed_spikes_come_closer_in_the_same_steps(finer: ConvertRate, fire: type, share: float) -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    expected = execute_graph(graph, x, ["logits"])["logits"]
+    errors = []
+    for convert in (ConvertRate(6), finer):
+        network = AlignWindows().run(convert.run(graph, context_for(graph, x)), context_for(graph, x))
+        errors.append(relative_error(outputs(network, x), expected))
+    neuron = network.by_name["stem_relu"].neuron
+    assert isinstance(neuron, IF) and isinstance(neuron.fire, fire)
+    assert errors[1] < share * errors[0]
