@@ -72,7 +72,7 @@ def compile(
 
     Args:
         model: ONNX file.
-        target: chip, or the path of a target file.
+        target: chip, or path of a target file.
         calib: samples (N, *sample shape), a data spec or a file. None: seeded inputs, accuracy not assured.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
         timesteps: T, of all codings but graded.
@@ -84,8 +84,10 @@ def compile(
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
         strict: approximated operators are errors.
-        partitioner, placer, chips: as ``--partitioner``, ``--placer`` and ``--chips``.
+        partitioner: as ``--partitioner``.
+        placer: as ``--placer``.
         optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
+        chips: as ``--chips``.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
         seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
@@ -97,12 +99,10 @@ def compile(
     from nmc.backends.api import Options
     from nmc.compiler.driver import CompileRequest, compile_file
 
-    wanted = None if reset is None else Reset(reset)
-    options = Options(timesteps, coding, wanted, host_input, weight_bits, partitioner, placer, optimise, chips=chips)
-    options = replace(options, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
+    options = Options(timesteps, coding, Reset(reset) if reset else None, host_input, weight_bits, partitioner, placer)
+    options = replace(options, optimise=optimise, chips=chips, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
     options = replace(options, settings=settings or {}, pins=pins or {})
-    samples = str(calib) if isinstance(calib, Path) else calib
-    request = CompileRequest(target, options, calib=samples, preprocess=preprocess, seed=seed, isolated=True)
+    request = CompileRequest(target, options, calib, preprocess, seed=seed, isolated=True)
     return compile_file(Path(model), request, progress)
 
 

@@ -68,7 +68,7 @@ class CompileRequest:
 
     Attributes:
         target: name of a chip, or a target file.
-        calib: a data spec, raw samples (N, *sample shape), or None: seeded inputs, accuracy not assured.
+        calib: a data spec or file, raw samples (N, *sample shape), or None: seeded inputs, accuracy not assured.
         preprocess: applied to calibration data and stored in the artifact.
         verify: ``structure``, or ``full``: every layer against ONNX Runtime too.
         stop_after: a stage; nothing is emitted then.
@@ -78,7 +78,7 @@ class CompileRequest:
 
     target: str
     options: Options = field(default_factory=Options)
-    calib: str | Array | None = None
+    calib: str | Path | Array | None = None
     preprocess: str | None = None
     require_calib: bool = False
     seed: int = 0
@@ -187,8 +187,8 @@ def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSi
     shape = model.graph.input.shape
     if request.calib is not None:
         preprocessing = Preprocessing.parse(request.preprocess or "")
-        if isinstance(request.calib, str):
-            data = load_data(request.calib, shape, preprocessing, seed=request.seed)
+        if isinstance(request.calib, str | Path):
+            data = load_data(str(request.calib), shape, preprocessing, seed=request.seed)
         else:
             data = from_arrays(request.calib, None, shape, preprocessing)
         sink.items.extend(data.warnings)
