@@ -86,7 +86,10 @@ class GradedFit:
         stored = []
         for projection in real:
             connectivity = projection.connectivity
-            own = shift if projection in main else self._skip_shift(projection, scale)
+            own = self._own_shift(projection, scale)
+            if projection in main:
+                # No projection is rounded more coarsely than its own weights ask for.
+                own = shift if len(main) == 1 else np.maximum(shift, np.minimum(own, self._finest(levels)))
             wanted = connectivity.weight * by_output(connectivity, np.exp2(own) / scale)
             weight = round_weights(connectivity, wanted, messages[projection.source], self.grid)
             # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
@@ -98,11 +101,16 @@ class GradedFit:
             stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
         return stored, scale
 
-    def _skip_shift(self, skip: Projection, scale: Array) -> Array:
-        room = self.grid.top / np.maximum(largest_by_channel(skip.connectivity) / scale, 1e-300)
+    def _own_shift(self, projection: Projection, scale: Array) -> Array:
+        """The largest shift for which the weights of one projection fit, by channel."""
+        room = self.grid.top / np.maximum(largest_by_channel(projection.connectivity) / scale, 1e-300)
         # A skip as large as the scale allows has exactly this room: no rounding may lose it.
         exact = np.floor(np.log2(room) + 1e-9)
         return np.clip(exact, self.shift_min, self.shift_max).astype(np.int64)
+
+    def _finest(self, levels: int) -> int:
+        """A sum is its message times 2^shift: a larger one would not leave the message its room."""
+        return max(min(self.shift_max, int(np.log2(SUM_LIMIT / (4 * MARGIN * levels)))), self.shift_min)
 
     def _scale(
         self, population: Population, main: list[Projection], skips: list[Projection], top: Array, levels: int
@@ -119,8 +127,7 @@ class GradedFit:
             exact, low = np.floor(np.log2(grid.top * (top / levels) / largest)), self.shift_min
             # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
             floor = top / (2 * levels)
-        # A sum is its message times 2^shift: a finer one would not leave the message its room.
-        high = max(min(self.shift_max, int(np.log2(SUM_LIMIT / (4 * MARGIN * levels)))), self.shift_min)
+        high = self._finest(levels)
         shift = np.clip(exact, min(low, high), high).astype(np.int64)
         # Where the shift alone cannot bring a message to its size, weights do not fill their range.
         scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)

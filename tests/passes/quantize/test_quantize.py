@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from nmc.hardware.target import MessageLimits, Target, WeightLimits
+from nmc.ir.connectivity import Conv2d, Dense
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import Add, Input, LayerGraph, Linear, Relu
 from nmc.ir.network import Network
 from nmc.ir.neurons import IF, LIF, Burst, Integrator, Reset, Signed
 from nmc.ir.reference import decode, encode, projected, run
@@ -18,7 +20,7 @@ from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.quantize.fixed_point import WeightGrid, mantissa_and_exponent, weight_grid
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
 from nmc.passes.quantize.quantize_rate import SUM_LIMIT, QuantizeRate
-from nmc.testing.builders import context_for, residual_graph, small_target
+from nmc.testing.builders import context_for, layer, residual_graph, small_target
 
 RNG = np.random.default_rng(11)
 X = RNG.uniform(size=(48, 2, 6, 6)).astype(np.float32)
@@ -302,6 +304,40 @@ def test_graded_shifts_stay_within_the_exponents() -> None:
 def test_graded_needs_messages_from_the_host() -> None:
     with pytest.raises(NmcError, match="input_bits = 0"):
         graded(replace(LOIHI_WIDTHS, messages=MessageLimits(24, 0)))
+
+
+def test_graded_branches_of_different_size_are_each_rounded_finely() -> None:
+    """A mean beside a projection of weights near 1: many small weights count as much as one large one."""
+    rng = np.random.default_rng(5)
+    shape = (4, 6, 6)
+
+    def conv(weight: np.ndarray) -> Linear:
+        edge = weight.shape[2] // 2
+        return Linear(Conv2d(weight, (weight.shape[1], 6, 6), pads=(edge,) * 4), np.zeros(4))
+
+    graph = LayerGraph(
+        "branches",
+        (
+            layer("input", Input(), (), (2, 6, 6)),
+            layer("stem", conv(rng.normal(0, 0.4, (4, 2, 3, 3))), ("input",), shape),
+            layer("stem_relu", Relu(), ("stem",), shape),
+            layer("next", conv(rng.normal(0, 0.4, (4, 4, 3, 3))), ("stem_relu",), shape),
+            layer("next_relu", Relu(), ("next",), shape),
+            layer("one", conv(rng.normal(0, 1.0, (4, 4, 1, 1))), ("stem_relu",), shape),
+            layer("mean", conv(rng.uniform(0.004, 0.012, (4, 4, 7, 7))), ("next_relu",), shape),
+            layer("sum", Add(), ("one", "mean"), shape),
+            layer("sum_relu", Relu(), ("sum",), shape),
+            layer("logits", Linear(Dense(rng.normal(0, 0.3, (5, 144)), shape, (5,)), np.zeros(5)), ("sum_relu",), (5,)),
+        ),
+        ("logits",),
+    )
+    context = context_for(graph, X)
+    network = QuantizeGraded().run(AlignWindows().run(ConvertGraded().run(graph, context), context), context)
+    shifts = {p.source: p.shift for p in network.incoming["sum_relu"]}
+    assert np.all(shifts["next_relu"] >= shifts["stem_relu"] + 3)
+    expected = execute_graph(graph, X, ["logits"])["logits"]
+    got = decode(network, execute_network(network, encode(network, X)).readout)
+    assert np.sqrt(((got - expected) ** 2).mean() / expected.var()) < 0.0035
 
 
 def test_graded_mean_errors_go_into_the_bias() -> None:
