@@ -6,6 +6,8 @@ with passes of its own builds a `Pipeline` from the same public pieces.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nmc.backends.api import BURST_LEVELS, Options
 from nmc.hardware.target import Target
 from nmc.ir.diagnostic import ExitCode, NmcError
@@ -62,6 +64,8 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
             reset = spiking_reset(target, options)
             convert = ConvertRate(options.timesteps, reset, levels, signed=options.coding == "signed")
             calibrate = CalibrateLayers(bits=options.weight_bits)
+            if options.effort == "fast":
+                calibrate = replace(calibrate, rounds=0, refit=False)
             middle = (convert, *host, AlignWindows(options.wait), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
             middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))

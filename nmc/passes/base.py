@@ -87,11 +87,10 @@ class Pass(Protocol):
 
 def text_form(step: Pass) -> str:
     """``name{option=value,...}`` with the options that differ from their defaults."""
-    options = [
-        f"{f.name.replace('_', '-')}={getattr(step, f.name)}"
-        for f in fields(cast("type", step))
-        if getattr(step, f.name) != f.default
-    ]
+    given = {f.name: getattr(step, f.name) for f in fields(cast("type", step)) if getattr(step, f.name) != f.default}
+    # True and False in small letters, as `--set` takes them.
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+    options = [f"{name.replace('_', '-')}={text}" for name, text in texts.items()]
     return step.name + ("{" + ",".join(options) + "}" if options else "")
 
 

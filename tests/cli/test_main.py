@@ -14,6 +14,7 @@ from nmc.compiler import explain
 from nmc.compiler.cli.main import EPILOG
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
 from nmc.ir.origin import Origin
+from nmc.runtime.artifact import Artifact
 from tests.cli.invoke import Invoke
 
 COMMANDS = [
@@ -66,6 +67,17 @@ def test_later_options_are_refused(nmc: Invoke, model: Path) -> None:
     assert (done.code, done.slugs) == (2, ["not-available-yet"])
     done = nmc("report", "x.nmc", "--png-dir=a", "--json")
     assert (done.code, done.slugs) == (2, ["not-available-yet"])
+
+
+def test_fast_effort_fits_nothing_to_spikes(nmc: Invoke, model: Path, tmp_path: Path) -> None:
+    texts = []
+    for effort in ("normal", "fast"):
+        out = tmp_path / f"{effort}.nmc"
+        assert nmc("compile", model, "--target", "loihi", "-T", "4", "--effort", effort, "-o", out).code == 0
+        manifest = Artifact.load(out).manifest
+        assert manifest["options"]["effort"] == effort
+        texts.append(manifest["pipeline"])
+    assert "calibrate-layers{rounds=0,refit=false}" in texts[1] and "refit" not in texts[0]
 
 
 def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
     "--coding": ("auto",),
     "--optimise": ("temperature", "lifetime", "throughput"),
-    "--effort": ("fast", "high"),
+    "--effort": ("high",),
     "--trace": ("noc",),
 }
 

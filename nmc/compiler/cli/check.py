@@ -79,7 +79,7 @@ def _fits(session: Session, model: Path, target: str) -> None:
     from nmc.ir.mapping import Partitioned
 
     def mapped(partitioner: str) -> Partitioned:
-        options = Options(timesteps=CHECK_TIMESTEPS, partitioner=partitioner, placer="row-major")
+        options = Options(timesteps=CHECK_TIMESTEPS, partitioner=partitioner, placer="row-major", effort="fast")
         request = CompileRequest(target, options, calib="random:1", stop_after="place", isolated=session.isolated)
         with ProgressBar(session) as progress:
             program = compile_file(model, request, progress).program

@@ -26,7 +26,7 @@ CHOICES = {
     "coding": CODINGS,
     "reset": ("subtract", "zero"),
     "optimise": ("energy", "traffic", "latency", "cores"),
-    "effort": ("normal",),
+    "effort": ("fast", "normal"),
     "verify": ("structure", "full"),
     "maxpool": ("exact", "average"),
     "wait": ("0", "1", "auto"),
@@ -63,7 +63,7 @@ Strict = Annotated[bool, Option("--strict", help="No approximated operators: the
 Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
 Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.")]
 Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
-Effort = Annotated[str, Option(help="Search effort: normal.", hidden=True)]
+Effort = Annotated[str, Option(help="normal, or fast: rate codes without fitting weights and neurons to real spikes.")]
 Chips = Annotated[int | None, Option(help="Chips that may be used.")]
 Pin = Annotated[
     list[str] | None,
