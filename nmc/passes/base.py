@@ -100,6 +100,8 @@ class Hooks:
 
     Attributes:
         verify: called after each pass with the new program; raises on a broken invariant.
+        prove: called then with (pass, program before, program after); raises where the pass did not keep
+            what its level promises.
         after: called after each pass with (pass, program, seconds).
         stop_after: name of the stage to stop after.
     """
@@ -107,6 +109,7 @@ class Hooks:
     verify: Callable[[Program], None] = lambda program: None
     after: Callable[[Pass, Program, float], None] = lambda step, program, seconds: None
     stop_after: str | None = None
+    prove: Callable[[Pass, Program, Program], None] = lambda step, before, after: None
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,14 @@ class Pipeline:
             if not isinstance(program, step.consumes):
                 raise TypeError(f"{step.name} needs a {step.consumes.__name__}, got {type(program).__name__}")
             begin = time.perf_counter()
-            program = step.run(program, context)
+            before, program = program, step.run(program, context)
             context.diagnostics.raise_errors(ExitCode.MODEL)
             try:
                 hooks.verify(program)
             except NmcError as error:
                 named = f"after pass {step.name}: {error}"
                 raise NmcError.single("pass-broke-invariant", named, ExitCode.INTERNAL) from error
+            hooks.prove(step, before, program)
             hooks.after(step, program, time.perf_counter() - begin)
             last_of_stage = number + 1 == len(self.steps) or self.steps[number + 1].stage != step.stage
             if hooks.stop_after == step.stage and last_of_stage:
