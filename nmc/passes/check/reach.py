@@ -1,91 +1,307 @@
-"""Synapses recounted from the operators: how often each source neuron reaches a set of targets.
+"""Synapses recounted from the operators: how often each source neuron reaches a box of targets.
 
-Written apart from the partitioner's geometry on purpose: a convolution is recounted by
-convolving masks backwards, a small one by listing its synapses.
+Written apart from the partitioner's geometry on purpose. A convolution is recounted backwards: each
+tap adds the synapses of its channels to the places that it reads, in the window of these places
+only. Small operators, and irregular ones of any size, are recounted from the list of their synapses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nmc.ir.connectivity import Connectivity, Conv2d, Dense, IndexArray, Pool, Skip, size
+from nmc.ir.connectivity import Connectivity, Conv2d, Dense, IndexArray, Pool, Shape, Skip, size
+from nmc.ir.mapping import Box, Region
+from nmc.ir.network import Network, Projection
+from nmc.passes.check.window import Counts, Window, flat_neurons, times_held
 
 Mask = NDArray[np.bool_]
 
 LISTED = 200_000
 """Operators with at most so many possible synapses are recounted from their list."""
 
+KEPT = 1 << 24
+"""Numbers kept of tap counts at most (64 MiB); then they are counted again."""
 
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """What a set of target neurons gets from one projection.
+
+@dataclass(frozen=True)
+class Coverage:
+    """What axon regions do to the synapses of one projection into one slice.
 
     Attributes:
-        per_source: (sources,) int64 non-zero synapses of each source neuron into the set.
-        kernel: distinct non-zero entries of the weight array that they use; None: no kernel.
+        synapses: all of them.
+        dropped, doubled: synapses without an axon, and with several.
+        idle: axons without a synapse.
     """
 
-    per_source: IndexArray
-    kernel: Mask | None
+    synapses: int
+    dropped: int
+    doubled: int
+    idle: int
 
 
-def reach(operator: Connectivity, targets: Mask) -> Reach:
-    """Recount the synapses into the targets.
+class Reach(Protocol):
+    """What a box of target neurons gets from one projection."""
 
-    Args:
-        operator: any connectivity.
-        targets: (target neurons,) bool, flat.
+    def against(self, regions: Sequence[Region]) -> Coverage:
+        """Compare with the regions of the axon entries."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class WindowReach:
+    """Synapses counted in a window of the source population.
+
+    Attributes:
+        per_source: (window,) synapses of each source neuron into the box.
     """
-    match operator:
-        case Conv2d():
-            return _conv_reach(operator, targets)
-        case Pool():
-            return _conv_reach(operator.as_conv(), targets)
-        case Skip():
-            weight = np.repeat(operator.weight != 0, size(operator.in_shape) // operator.in_shape[0])
-            hit: Mask = np.logical_and(weight, targets)
-            return Reach(hit.astype(np.int64), np.any(hit.reshape(operator.in_shape[0], -1), axis=1, keepdims=False))
-        case Dense():
-            return Reach(np.count_nonzero(operator.weight[targets], axis=0).astype(np.int64), None)
-        case _:
-            return Reach(_listed(operator, targets), None)
+
+    window: Window
+    per_source: Counts
+
+    def against(self, regions: Sequence[Region]) -> Coverage:
+        total = int(self.per_source.sum(dtype=np.int64))
+        if not regions:
+            return Coverage(total, total, 0, 0)
+        window = self.window.with_boxes([box for region in regions for box in region])
+        covered = times_held(regions, window)
+        inner = covered[window.place_of(self.window)]
+        outside = np.count_nonzero(covered) - np.count_nonzero(inner)
+        needed = self.per_source > 0
+        if outside == 0 and np.array_equal(inner, needed):
+            return Coverage(total, 0, 0, 0)
+        return Coverage(
+            total,
+            int(self.per_source[inner == 0].sum(dtype=np.int64)),
+            int(self.per_source[inner > 1].sum(dtype=np.int64)),
+            int(outside + np.count_nonzero(inner[~needed])),
+        )
 
 
-def _listed(operator: Connectivity, targets: Mask) -> IndexArray:
-    target, source, _ = operator.synapses()
-    return np.bincount(source[targets[target]], minlength=size(operator.in_shape)).astype(np.int64)
+@dataclass(frozen=True, eq=False)
+class ListedReach:
+    """Synapses counted for the source neurons that have one.
+
+    Attributes:
+        shape: of the source population.
+        sources, counts: flat source neurons, ascending, and their synapses into the box.
+    """
+
+    shape: Shape
+    sources: IndexArray
+    counts: IndexArray
+
+    def against(self, regions: Sequence[Region]) -> Coverage:
+        heard = [flat_neurons(region, self.shape) for region in regions]
+        neurons, times = np.unique(np.concatenate([np.zeros(0, np.int64), *heard]), return_counts=True)
+        covered = np.zeros(len(self.sources), dtype=np.int64)
+        at = np.searchsorted(self.sources, neurons)
+        known = at < len(self.sources)
+        known[known] = self.sources[at[known]] == neurons[known]
+        covered[at[known]] = times[known]
+        return Coverage(
+            int(self.counts.sum()),
+            int(self.counts[covered == 0].sum()),
+            int(self.counts[covered > 1].sum()),
+            int(np.count_nonzero(~known)),
+        )
 
 
-def _conv_reach(conv: Conv2d, targets: Mask) -> Reach:
-    channels, height, width = conv.in_shape
-    out, per_in, kh, kw = conv.weight.shape
-    wanted = targets.reshape(conv.out_shape)
-    rows, columns = np.flatnonzero(wanted.any(axis=(0, 2))), np.flatnonzero(wanted.any(axis=(0, 1)))
-    patch = wanted[:, rows][:, :, columns]
-    counts = np.zeros((channels, height, width), dtype=np.int64)
-    kernel = np.zeros(conv.weight.shape, dtype=np.bool_)
-    nonzero = conv.weight != 0
-    for p in range(kh):
-        in_y = rows * conv.stride[0] + p * conv.dilation[0] - conv.pads[0]
-        inside_y = (in_y >= 0) & (in_y < height)
-        for q in range(kw):
-            in_x = columns * conv.stride[1] + q * conv.dilation[1] - conv.pads[1]
-            inside_x = (in_x >= 0) & (in_x < width)
-            part = patch[:, inside_y][:, :, inside_x]
-            if not part.any():
-                continue
-            used = part.any(axis=(1, 2))
-            kernel[used, :, p, q] = nonzero[used, :, p, q]
-            tap = nonzero[:, :, p, q].reshape(conv.groups, -1, per_in).transpose(0, 2, 1)
-            # (groups, in / groups, out / groups) @ (groups, out / groups, places); counts are
-            # at most out, exact in float32.
-            hits = tap.astype(np.float32) @ part.reshape(conv.groups, out // conv.groups, -1).astype(np.float32)
-            place = np.ix_(np.arange(channels), in_y[inside_y], in_x[inside_x])
-            counts[place] += hits.reshape(channels, *part.shape[1:]).astype(np.int64)
-    per_source = counts.reshape(-1)
-    if conv.weight.size * size(conv.out_shape[1:]) <= LISTED:
-        per_source = _listed(conv, targets)
-    return Reach(per_source, kernel)
+@dataclass(frozen=True, eq=False)
+class Taps:
+    """The kernel entries that a box uses.
+
+    Attributes:
+        channels: output channels.
+        taps: (kh, kw), or (channels, kh, kw) where they differ.
+    """
+
+    channels: IndexArray
+    taps: Mask
+
+
+class Recount:
+    """Counts synapses of the projections of one network; keeps what many boxes ask for."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._lists: dict[str, tuple[IndexArray, IndexArray]] = {}
+        self._kernels: dict[str, Counts] = {}
+        self._taps: dict[tuple[str, tuple[int, int, int]], tuple[int, Counts]] = {}
+        self._kept = 0
+
+    def reach(self, projection: Projection, box: Box) -> Reach:
+        """The synapses of a projection into a box of its target population."""
+        source = self._network.by_name[projection.source].shape
+        target = self._network.by_name[projection.target].shape
+        operator = projection.connectivity
+        if isinstance(operator, Pool):
+            operator = operator.as_conv()
+        straight = source == operator.in_shape and target == operator.out_shape
+        if isinstance(operator, Dense):
+            rows = flat_neurons((box,), target)
+            counts = np.count_nonzero(operator.weight[rows], axis=0).astype(np.int32).reshape(source)
+            return WindowReach(Window((0,) * len(source), source), counts)
+        if isinstance(operator, Conv2d) and possible_synapses(operator) > LISTED:
+            if straight:
+                return self._conv(projection.name, operator, box)
+            return _masked(operator, _flattened(operator, box, target), source)
+        if isinstance(operator, Skip) and source == target == operator.in_shape:
+            return _skip(operator, box)
+        return self._listed(projection.name, operator, flat_neurons((box,), target), source)
+
+    def taps(self, projection: Projection, box: Box) -> Taps | None:
+        """The kernel entries that a box of targets uses; None: the operator has no kernel."""
+        target = self._network.by_name[projection.target].shape
+        match projection.connectivity:
+            case Pool() as pool:
+                return _used_taps(pool.as_conv(), box, target)
+            case Conv2d() as conv:
+                return _used_taps(conv, box, target)
+            case Skip() as skip:
+                neurons = flat_neurons((box,), target)
+                channels = np.unique(neurons // (size(skip.in_shape) // skip.in_shape[0]))
+                return Taps(channels, np.ones((1, 1), dtype=np.bool_))
+        return None
+
+    def kernel(self, projection: Projection) -> Counts:
+        """(out, kh, kw) non-zero entries of each output channel and tap, over input channels; (C, 1, 1) of a skip."""
+        if projection.name not in self._kernels:
+            operator = projection.connectivity
+            weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
+            if weight.ndim == 1:
+                weight = weight[:, None, None, None]
+            self._kernels[projection.name] = np.count_nonzero(weight, axis=1).astype(np.int32)
+        return self._kernels[projection.name]
+
+    def _listed(self, name: str, operator: Connectivity, targets: IndexArray, shape: Shape) -> ListedReach:
+        if name not in self._lists:
+            target, source, _ = operator.synapses()
+            starts = np.zeros(size(operator.out_shape) + 1, dtype=np.int64)
+            np.cumsum(np.bincount(target, minlength=len(starts) - 1), out=starts[1:])
+            self._lists[name] = starts, source[np.argsort(target, kind="stable")]
+        starts, source = self._lists[name]
+        many = starts[targets + 1] - starts[targets]
+        ends = np.cumsum(many)
+        entries = np.repeat(starts[targets] - (ends - many), many) + np.arange(int(many.sum()))
+        return ListedReach(shape, *np.unique(source[entries], return_counts=True))
+
+    def _conv(self, name: str, conv: Conv2d, box: Box) -> WindowReach:
+        first, counts = self._tap_counts(name, conv, box[0])
+        rows = [_read(conv, 0, tap, box[1]) for tap in range(counts.shape[1])]
+        columns = [_read(conv, 1, tap, box[2]) for tap in range(counts.shape[2])]
+        low_y, high_y = _span(rows)
+        low_x, high_x = _span(columns)
+        window = Window((first, low_y, low_x), (first + len(counts), high_y, high_x))
+        per_source = np.zeros(window.shape, dtype=np.int32)
+        for p, row in enumerate(rows):
+            for q, column in enumerate(columns):
+                if row is not None and column is not None:
+                    cut = window.cut(((first, first + len(counts), 1), row, column))
+                    per_source[cut] += counts[:, p, q, None, None]
+        return WindowReach(window, per_source)
+
+    def _tap_counts(self, name: str, conv: Conv2d, axis: tuple[int, int, int]) -> tuple[int, Counts]:
+        """First input channel, and (channels from there on, kh, kw) synapses of one place of each."""
+        if (name, axis) in self._taps:
+            return self._taps[name, axis]
+        outputs = np.arange(*axis)
+        group = outputs // (conv.weight.shape[0] // conv.groups)
+        first = np.flatnonzero(np.diff(group, prepend=-1))
+        per_in = conv.weight.shape[1]
+        nonzero = (conv.weight[outputs] != 0).astype(np.int32)
+        low, high = int(group[0]), int(group[-1]) + 1
+        counts = np.zeros((high - low, *conv.weight.shape[1:]), dtype=np.int32)
+        counts[group[first] - low] = np.add.reduceat(nonzero, first, axis=0)
+        found = low * per_in, counts.reshape(-1, *conv.weight.shape[2:])
+        self._kept += counts.size
+        if self._kept > KEPT:
+            self._taps.clear()
+            self._kept = counts.size
+        self._taps[name, axis] = found
+        return found
+
+
+def possible_synapses(conv: Conv2d) -> int:
+    """Synapses of a convolution, those into its borders and of weight zero counted too."""
+    return conv.weight.size * size(conv.out_shape[1:])
+
+
+def _read(conv: Conv2d, axis: int, tap: int, part: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """The places that a tap reads for some output places of one axis, as a range; None: only padding."""
+    stride, length = conv.stride[axis], conv.in_shape[1 + axis]
+    outputs = range(*part)
+    shift = tap * conv.dilation[axis] - conv.pads[axis]
+    inputs = range(outputs[0] * stride + shift, outputs[-1] * stride + shift + 1, part[2] * stride)
+    inside = inputs[max(-(inputs[0] // inputs.step), 0) :]
+    inside = inside[: max(-(-(length - inside[0]) // inputs.step), 0)] if inside else inside
+    return (inside[0], inside[-1] + 1, inputs.step) if inside else None
+
+
+def _span(ranges: Sequence[tuple[int, int, int] | None]) -> tuple[int, int]:
+    found = [part for part in ranges if part is not None]
+    return min((p[0] for p in found), default=0), max((p[1] for p in found), default=0)
+
+
+def _skip(skip: Skip, box: Box) -> WindowReach:
+    window = Window.around([box])
+    counts = np.zeros(window.shape, dtype=np.int32)
+    counts[window.cut(box)] = (skip.weight[slice(*box[0])] != 0).reshape(-1, *(1,) * (len(box) - 1))
+    return WindowReach(window, counts)
+
+
+def _used_taps(conv: Conv2d, box: Box, target: Shape) -> Taps:
+    kh, kw = conv.weight.shape[2:]
+    if target == conv.out_shape:
+        rows = [_read(conv, 0, tap, box[1]) is not None for tap in range(kh)]
+        columns = [_read(conv, 1, tap, box[2]) is not None for tap in range(kw)]
+        return Taps(np.arange(*box[0]), np.outer(rows, columns))
+    wanted = _flattened(conv, box, target)
+    taps = np.zeros((len(wanted), kh, kw), dtype=np.bool_)
+    for p, q, outputs, _ in _tap_places(conv):
+        taps[:, p, q] = wanted[outputs].any(axis=(1, 2))
+    channels = np.flatnonzero(wanted.any(axis=(1, 2)))
+    return Taps(channels, taps[channels])
+
+
+def _flattened(conv: Conv2d, box: Box, target: Shape) -> Mask:
+    """A box of a population of another shape as a mask of the operator's outputs."""
+    mask = np.zeros(target, dtype=np.bool_)
+    mask[tuple(slice(*axis) for axis in box)] = True
+    return mask.reshape(conv.out_shape)
+
+
+def _tap_places(conv: Conv2d) -> Iterator[tuple[int, int, tuple[slice, ...], tuple[slice, ...]]]:
+    """Of every tap that reads inside the input: its outputs and, in the same order, the places it reads."""
+    steps = [[_fed(conv, axis, tap) for tap in range(conv.weight.shape[2 + axis])] for axis in (0, 1)]
+    for p, row in enumerate(steps[0]):
+        for q, column in enumerate(steps[1]):
+            if row is not None and column is not None:
+                yield p, q, (slice(None), row[0], column[0]), (slice(None), row[1], column[1])
+
+
+def _fed(conv: Conv2d, axis: int, tap: int) -> tuple[slice, slice] | None:
+    every = (0, conv.out_shape[1 + axis], 1)
+    read = _read(conv, axis, tap, every)
+    if read is None:
+        return None
+    shift = tap * conv.dilation[axis] - conv.pads[axis]
+    first, last = (read[0] - shift) // conv.stride[axis], (read[1] - 1 - shift) // conv.stride[axis]
+    return slice(first, last + 1), slice(*read)
+
+
+def _masked(conv: Conv2d, wanted: Mask, shape: Shape) -> WindowReach:
+    """The reach of any outputs, over the whole input: for populations of another shape than the operator."""
+    groups, (out, per_in) = conv.groups, conv.weight.shape[:2]
+    counts = np.zeros(conv.in_shape, dtype=np.int32)
+    for p, q, outputs, inputs in _tap_places(conv):
+        tap = (conv.weight[:, :, p, q] != 0).reshape(groups, out // groups, per_in).transpose(0, 2, 1)
+        part = wanted[outputs]
+        # Counts are at most the output channels: exact in float32.
+        hits = tap.astype(np.float32) @ part.reshape(groups, out // groups, -1).astype(np.float32)
+        counts[inputs] += hits.reshape(-1, *part.shape[1:]).astype(np.int32)
+    return WindowReach(Window((0,) * len(shape), shape), counts.reshape(shape))

@@ -3,65 +3,83 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nmc.hardware.target import Target
-from nmc.ir.connectivity import Array, Conv2d, Pool, Skip
+from nmc.ir.connectivity import Array, Conv2d, Pool, Shape, Skip
 from nmc.ir.diagnostic import DiagnosticSink
-from nmc.ir.mapping import HOST, Box, Cluster, region_mask
-from nmc.ir.network import Population, Projection
+from nmc.ir.mapping import Box, Cluster
+from nmc.ir.network import Projection
 from nmc.ir.neurons import IF, LIF, Burst, Integrator, SigmaDelta, Signed
-from nmc.passes.check.coverage import Mask, Reaches, heard
+from nmc.passes.check.coverage import Synapses
+from nmc.passes.check.reach import Recount
+from nmc.passes.check.routes import Held
 from nmc.passes.check.structure import Parts
+from nmc.passes.check.window import channels_of, region_size
+
+AXON_ENTRY = 64
+"""Bits of the header of an axon entry (docs/formats.md section 3)."""
 
 
-def core_counts(parts: Parts, reaches: Reaches, target: Target) -> dict[int, dict[str, int]]:
-    """By cluster id, what each core holds of each limit; the host has no limits and is left out."""
+def packets_sent(parts: Parts) -> dict[int, int]:
+    """By cluster id: destination cores of its neurons, summed."""
     sent: dict[int, int] = {}
     for route in parts.routes:
-        source = parts.clusters[route.source].slices[route.slice]
-        neurons = int(region_mask(route.region, parts.network.by_name[source.population].shape).sum())
-        sent[route.source] = sent.get(route.source, 0) + neurons
-    counts: dict[int, dict[str, int]] = {}
-    for cluster in parts.routed.clusters:
-        if cluster.id == HOST:
-            continue
-        constants = _constant_axons(parts, cluster)
-        axons = sum(int(mask.sum()) for mask in heard(parts, cluster.id).values())
-        counts[cluster.id] = {
-            "neurons": cluster.neurons,
-            "in_axons": axons + sum(digits for digits, _ in constants.values()),
-            "out_axons": sent.get(cluster.id, 0),
-            "synapse_bits": _synapse_bits(parts, reaches, target, cluster, constants),
-            "threshold_profiles": len(_profiles(parts, cluster)),
-        }
-    return counts
+        sent[route.source] = sent.get(route.source, 0) + region_size(route.region)
+    return sent
 
 
-def check_limits(parts: Parts, reaches: Reaches, target: Target, sink: DiagnosticSink) -> None:
-    """No core exceeds a limit of the target."""
-    for number, counts in core_counts(parts, reaches, target).items():
-        origins = parts.clusters[number].origins
-        for name, count in counts.items():
-            limit = getattr(target.core, name)
-            if limit is not None and count > limit:
-                sink.error(
-                    "mapping-limit",
-                    f"core {number} has {name} = {count}, {count - limit} over the limit of {limit}",
-                    origin=origins[0] if origins else None,
-                )
+def core_counts(
+    parts: Parts, recount: Recount, target: Target, cluster: Cluster, synapses: Synapses, wanted: Held, sent: int
+) -> dict[str, int]:
+    """What a core holds of each limit.
+
+    Args:
+        parts: the mapping.
+        recount: of its network.
+        target: the chip.
+        cluster: not the host's.
+        synapses: of `check_synapses`.
+        wanted: neurons that it hears.
+        sent: destination cores of its neurons, summed.
+    """
+    constants = _constant_axons(parts, cluster)
+    axons = sum(int(np.count_nonzero(mask)) for _, mask in wanted.values())
+    return {
+        "neurons": cluster.neurons,
+        "in_axons": axons + sum(digits for digits, _ in constants.values()),
+        "out_axons": sent,
+        "synapse_bits": _synapse_bits(parts, recount, target, cluster, synapses, constants),
+        "threshold_profiles": len(_profiles(parts, cluster)),
+    }
 
 
-def _slice_bias(projection: Projection, population: Population, box: Box) -> Array | None:
+def check_limits(cluster: Cluster, counts: Mapping[str, int], target: Target, sink: DiagnosticSink) -> None:
+    """A core exceeds no limit of the target."""
+    for name, count in counts.items():
+        limit = getattr(target.core, name)
+        if limit is not None and count > limit:
+            sink.error(
+                "mapping-limit",
+                f"core {cluster.id} has {name} = {count}, {count - limit} over the limit of {limit}",
+                origin=cluster.origins[0] if cluster.origins else None,
+            )
+
+
+def _slice_bias(projection: Projection, shape: Shape, box: Box) -> Array | None:
+    """The bias of the neurons of a box; one value of each axis along which it does not change."""
     if projection.bias is None:
         return None
-    shape = projection.connectivity.out_shape
-    bias = projection.bias
-    if bias.ndim == 1 and bias.size == shape[0] and len(shape) > 1:
-        bias = np.repeat(bias, math.prod(shape[1:]))
-    every = bias.reshape(-1) if bias.size > 1 else np.full(population.neurons, bias.item())
-    return every.reshape(population.shape)[tuple(slice(*axis) for axis in box)]
+    out_shape, bias = projection.connectivity.out_shape, projection.bias
+    if bias.ndim == 1 and len(out_shape) > 1:
+        bias = bias.reshape(-1, *(1,) * (len(out_shape) - 1))
+    if out_shape != shape:
+        bias = np.broadcast_to(bias, out_shape).reshape(shape)
+    cut: Array = np.broadcast_to(bias, shape)[tuple(slice(*axis) for axis in box)]
+    return cut
 
 
 def _constant_axons(parts: Parts, cluster: Cluster) -> dict[str, tuple[int, int]]:
@@ -69,7 +87,7 @@ def _constant_axons(parts: Parts, cluster: Cluster) -> dict[str, tuple[int, int]
     constants: dict[str, tuple[int, int]] = {}
     for _, population, box in parts.slices(cluster):
         for projection in parts.network.incoming[population.name]:
-            bias = _slice_bias(projection, population, box)
+            bias = _slice_bias(projection, population.shape, box)
             if bias is None:
                 continue
             digits, synapses = constants.get(projection.name, (0, 0))
@@ -90,29 +108,38 @@ def _base127(value: int) -> list[int]:
 
 
 def _synapse_bits(
-    parts: Parts, reaches: Reaches, target: Target, cluster: Cluster, constants: dict[str, tuple[int, int]]
+    parts: Parts,
+    recount: Recount,
+    target: Target,
+    cluster: Cluster,
+    synapses: Synapses,
+    constants: Mapping[str, tuple[int, int]],
 ) -> int:
     width = target.weights.bits
     index = math.ceil(math.log2(cluster.neurons)) if cluster.neurons > 1 else 0
-    kernels: dict[str, Mask] = {}
-    bits = sum(digits * 64 + synapses * (width + index) for digits, synapses in constants.values())
-    for (number, _, name), found in reaches.items():
-        if number != cluster.id:
-            continue
-        if target.weights.shared and found.kernel is not None:
-            kernels[name] = kernels[name] | found.kernel if name in kernels else found.kernel
-        else:
-            bits += int(found.per_source.sum()) * (width + index)
-    bits += sum(int(mask.sum()) * width for mask in kernels.values())
+    shared = {
+        name
+        for name in synapses
+        if target.weights.shared and isinstance(parts.projections[name].connectivity, Conv2d | Pool | Skip)
+    }
+    bits = sum(digits * AXON_ENTRY + single * (width + index) for digits, single in constants.values())
+    bits += sum(count * (width + index) for name, count in synapses.items() if name not in shared)
+    bits += sum(_stored(parts, recount, cluster, name) * width for name in sorted(shared))
     for axon in parts.axons[cluster.id]:
-        projection = parts.projections[axon.projection]
-        covered = region_mask(axon.region, parts.network.by_name[projection.source].shape)
-        is_kernel = isinstance(projection.connectivity, Conv2d | Pool | Skip)
-        if target.weights.shared and is_kernel:
-            bits += 64 * sum(bool(channel.any()) for channel in covered)
-        else:
-            bits += 64 * int(covered.sum())
+        bits += AXON_ENTRY * (channels_of(axon.region) if axon.projection in shared else region_size(axon.region))
     return bits
+
+
+def _stored(parts: Parts, recount: Recount, cluster: Cluster, name: str) -> int:
+    """Distinct non-zero kernel entries that the slices of a core use of a projection."""
+    projection = parts.projections[name]
+    kernel = recount.kernel(projection)
+    used: NDArray[np.bool_] = np.zeros(kernel.shape, dtype=np.bool_)
+    for _, population, box in parts.slices(cluster):
+        taps = recount.taps(projection, box) if population.name == projection.target else None
+        if taps is not None:
+            used[taps.channels] |= taps.taps
+    return int(kernel[used].sum(dtype=np.int64))
 
 
 def _profiles(parts: Parts, cluster: Cluster) -> set[tuple[object, ...]]:
@@ -122,17 +149,23 @@ def _profiles(parts: Parts, cluster: Cluster) -> set[tuple[object, ...]]:
         if isinstance(neuron, Integrator):
             profiles.add(("no threshold",))
         elif isinstance(neuron, LIF | IF):
-            here = tuple(slice(*axis) for axis in box)
-            uppers = np.broadcast_to(neuron.threshold, population.shape)[here].reshape(-1).tolist()
             fire = neuron.fire
             rule: tuple[object, ...] = (neuron.reset, fire.levels if isinstance(fire, Burst) else 1)
-            lowers = [0] * len(uppers)
+            lower: Array = np.zeros(())
             if isinstance(fire, Signed):
-                rule = (*rule, fire.guarded)
-                lowers = np.broadcast_to(fire.lower, population.shape)[here].reshape(-1).tolist()
+                rule, lower = (*rule, fire.guarded), fire.lower
             decay = (neuron.du, neuron.dv, neuron.refractory) if isinstance(neuron, LIF) else ()
-            profiles |= {(*pair, *rule, *decay) for pair in zip(uppers, lowers, strict=True)}
+            pairs = _distinct(population.shape, box, neuron.threshold, lower)
+            profiles |= {(*pair, *rule, *decay) for pair in pairs}
         elif isinstance(neuron, SigmaDelta):
-            values = np.broadcast_to(neuron.threshold, population.shape)[tuple(slice(*axis) for axis in box)]
-            profiles |= {(value,) for value in values.reshape(-1).tolist()}
+            profiles |= _distinct(population.shape, box, neuron.threshold)
     return profiles
+
+
+def _distinct(shape: Shape, box: Box, *values: Array) -> set[tuple[object, ...]]:
+    """Distinct tuples of some parameters over a box; each may be one value, or one along some axes."""
+    full = np.broadcast_arrays(*values)
+    spread = (1,) * (len(shape) - full[0].ndim) + full[0].shape
+    cut = tuple(slice(0, 1) if n == 1 else slice(*axis) for n, axis in zip(spread, box, strict=True))
+    columns = [array.reshape(spread)[cut].reshape(-1).tolist() for array in full]
+    return set(zip(*columns, strict=True))

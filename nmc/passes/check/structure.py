@@ -103,7 +103,7 @@ class Parts:
 
 def check_neurons(parts: Parts, sink: DiagnosticSink) -> None:
     """Every neuron lies on exactly one core; what the host computes lies there and nothing else does."""
-    held = {p.name: np.zeros(p.shape, dtype=np.int64) for p in parts.network.populations}
+    held = {p.name: np.zeros(p.shape, dtype=np.int32) for p in parts.network.populations}
     for cluster in parts.routed.clusters:
         for _, population, box in parts.slices(cluster):
             held[population.name][tuple(slice(*axis) for axis in box)] += 1

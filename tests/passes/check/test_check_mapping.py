@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nmc.ir.connectivity import Conv2d
+from nmc.ir.connectivity import Conv2d, Pool
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Place
 from nmc.passes.check import CheckMapping, mapping_diagnostics
 from nmc.passes.check import reach as recounting
+from nmc.passes.check.reach import Recount
 from nmc.passes.partition.count import count_all
 from nmc.testing.random_networks import random_network
 from tests.passes.networks import SMALL, conv_net, residual_net
@@ -86,18 +87,62 @@ def test_a_population_of_the_host_on_a_core_and_the_other_way():
     assert HOST in routed.by_id
 
 
-@pytest.mark.parametrize("listed", [0, 10**9])
+def boxes_of(rng, shape, count=4):
+    """Random boxes of a shape, some of them strided."""
+    for _ in range(count):
+        box = []
+        for n in shape:
+            start = int(rng.integers(0, n))
+            box.append((start, int(rng.integers(start + 1, n + 1)), int(rng.integers(1, 4))))
+        yield tuple(box)
+
+
+def neurons_of(box, shape):
+    mask = np.zeros(shape, dtype=bool)
+    mask[tuple(slice(*axis) for axis in box)] = True
+    return mask.reshape(-1)
+
+
+@pytest.mark.parametrize("listed", [-1, 10**9])
 @pytest.mark.parametrize("seed", range(8))
 def test_both_ways_of_counting_agree_with_the_synapses(seed, listed, monkeypatch):
     monkeypatch.setattr(recounting, "LISTED", listed)
     rng = np.random.default_rng(seed)
-    networks = [make() for make in SMALL.values()] + [random_network(seed)]
-    for projection in (p for network in networks for p in network.projections):
-        operator = projection.connectivity
-        target, source, _ = operator.synapses()
-        targets = rng.random(int(np.prod(operator.out_shape))) < 0.3
-        found = recounting.reach(operator, targets)
-        expected = np.bincount(source[targets[target]], minlength=int(np.prod(operator.in_shape)))
-        np.testing.assert_array_equal(found.per_source, expected)
-        if isinstance(operator, Conv2d):
-            assert found.kernel is not None and found.kernel.shape == operator.weight.shape
+    for network in [*(make() for make in SMALL.values()), random_network(seed)]:
+        recount = Recount(network)
+        for projection in network.projections:
+            target, source, _ = projection.connectivity.synapses()
+            shape, targets = (network.by_name[name].shape for name in (projection.source, projection.target))
+            for box in boxes_of(rng, targets):
+                into = neurons_of(box, targets)[target]
+                expected = np.bincount(source[into], minlength=int(np.prod(shape)))
+                found = recount.reach(projection, box)
+                regions = [region for region in [(b,) for b in boxes_of(rng, shape, 3)] if rng.random() < 0.8]
+                held = sum((neurons_of(region[0], shape).astype(int) for region in regions), np.zeros(len(expected)))
+                coverage = found.against(regions)
+                assert coverage.synapses == expected.sum()
+                assert coverage.dropped == expected[held == 0].sum()
+                assert coverage.doubled == expected[held > 1].sum()
+                assert coverage.idle == np.count_nonzero(held[expected == 0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_stored_kernel_entries_are_those_of_some_synapse(seed):
+    rng = np.random.default_rng(seed)
+    for network in [*(make() for make in SMALL.values()), random_network(seed)]:
+        recount = Recount(network)
+        for projection in network.projections:
+            operator = projection.connectivity
+            if not isinstance(operator, Conv2d | Pool):
+                continue
+            # Every entry of the kernel has a number of its own, which its synapses show.
+            conv = operator.as_conv() if isinstance(operator, Pool) else operator
+            numbers = np.arange(1, conv.weight.size + 1).reshape(conv.weight.shape) * (conv.weight != 0)
+            target, _, entry = conv.with_weight(numbers).synapses()
+            shape = network.by_name[projection.target].shape
+            for box in boxes_of(rng, shape):
+                taps = recount.taps(projection, box)
+                used = np.zeros(recount.kernel(projection).shape, dtype=bool)
+                used[taps.channels] |= taps.taps
+                entries = np.unique(entry[neurons_of(box, shape)[target]])
+                assert recount.kernel(projection)[used].sum() == len(entries)

@@ -9,8 +9,10 @@ from nmc.hardware.target import CoreLimits
 from nmc.ir.connectivity import Conv2d, Dense
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.mapping import HOST, AxonGroup, Cluster, Slice, whole
-from nmc.passes.check.coverage import count_reaches
-from nmc.passes.check.recount import core_counts
+from nmc.passes.check.coverage import check_synapses
+from nmc.passes.check.reach import Recount
+from nmc.passes.check.recount import core_counts, packets_sent
+from nmc.passes.check.routes import heard
 from nmc.passes.check.structure import Parts
 from nmc.passes.partition.count import count_all, count_limits
 from nmc.passes.partition.demand import digit_counts, index_bits
@@ -94,7 +96,21 @@ def test_partitioner_and_checker_count_the_same(partitioner, shared):
         )
         routed = mapped(network, target, partitioner=partitioner, chips=8, check=False)
         parts = Parts(routed, DiagnosticSink())
-        recounted = core_counts(parts, count_reaches(parts), target)
+        recount, sent = Recount(network), packets_sent(parts)
+        recounted = {
+            cluster.id: core_counts(
+                parts,
+                recount,
+                target,
+                cluster,
+                check_synapses(parts, recount, cluster, parts.sink),
+                heard(parts, cluster),
+                sent.get(cluster.id, 0),
+            )
+            for cluster in routed.clusters
+            if cluster.id != HOST
+        }
+        assert not parts.sink.items
         counted = count_all(routed, target)
         assert {n: vars(use) for n, use in counted.items()} == recounted
         assert HOST not in counted
