@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from headline import CIFAR, images_of
+from cifar import NORMALISED, images_of
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
@@ -75,7 +75,7 @@ def workloads(data: Path, scratch: Path, images: int) -> Iterator[Workload]:
         calib, tested = scratch / "cifar_calib.npz", scratch / "cifar_test.npz"
         np.savez(calib, x=images_of(train, 64, 0)[0])
         np.savez(tested, x=images_of(test, images, 0)[0])
-        yield from (Workload("cifar_resnet20", resnet, calib, tested, CIFAR, steps) for steps in (16, 32))
+        yield from (Workload("cifar_resnet20", resnet, calib, tested, NORMALISED, steps) for steps in (16, 32))
     else:
         print("cifar_resnet20: not run (files missing)")
 
