@@ -9,7 +9,7 @@ import typer
 
 from nmc.compiler.cli.artifacts import load_samples
 from nmc.compiler.cli.paths import readable
-from nmc.compiler.cli.rendering import shown
+from nmc.compiler.cli.rendering import table
 from nmc.compiler.cli.session import DebugOption, JsonOption, QuietOption, Session
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 
@@ -53,7 +53,15 @@ def command(
 
 
 def _show(session: Session, result: Verification) -> None:
-    session.show(*shown(result)[:1])
+    from nmc.runtime.attribution import REMEDIES, worst
+
+    session.show(*(table(made.columns, made.rows, title=made.title) for made in result.layer_tables()))
+    most = worst(result.attribution)
+    if most is not None:
+        session.write(
+            f"'{most.name}' adds most to the error, {100 * most.own:.1f} % of its variance, mainly {most.main_part}: "
+            f"{REMEDIES[most.main_part]}\n"
+        )
     exact = result.bit_exact
     if exact is not None:
         verdict = "bit for bit equal" if exact.spikes_equal and exact.potentials_equal else "DIFFERENT"
