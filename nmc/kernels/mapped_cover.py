@@ -121,7 +121,8 @@ def _synapses_once(tables, neurons, places, follow, slots, projection, delay, op
         places: (slots,) the same, channels last.
         follow: (slots,) how many slots of the slice, this one included, have places one after the other.
         slots: of the source.
-        projection, delay: its number and delay.
+        projection: its number.
+        delay: its delay.
         op: its `_Operator`.
         targets: neurons of its target.
     """
