@@ -55,11 +55,9 @@ class Canonicalise:
         """The same values in canonical form.
 
         Raises:
-            NmcError: exit MODEL if nothing is left to compute; exit INTERNAL if a pass
-                before left something behind.
+            NmcError: exit INTERNAL if a pass before left something behind.
         """
-        graph = _with_linear_before_relu(as_graph(program))
-        _require_layers(graph)
+        graph = _with_linear_at_ends(_with_linear_before_relu(as_graph(program)))
         # What came from another pass that reported an error need not be canonical.
         if not context.diagnostics.errors:
             problems = [Diagnostic("graph-not-canonical", text, origin=layer.origin) for layer, text in faults(graph)]
@@ -68,23 +66,27 @@ class Canonicalise:
         return graph
 
 
-def _require_layers(graph: LayerGraph) -> None:
-    """Refuse outputs that are the input itself.
-
-    Raises:
-        NmcError: exit MODEL.
-    """
-    for number, name in enumerate(graph.outputs):
-        last = graph.by_name[name]
-        tail = graph.by_name[last.inputs[0]] if isinstance(last.op, Head) else last
+def _with_linear_at_ends(graph: LayerGraph) -> LayerGraph:
+    """An output that is the input itself, or the input moved, reads it through a one-to-one linear layer."""
+    taken = {layer.name for layer in graph.layers}
+    layers = {layer.name: layer for layer in graph.layers}
+    outputs, copies = [], dict[str, str]()
+    for name in graph.outputs:
+        last = layers[name]
+        tail = layers[last.inputs[0]] if isinstance(last.op, Head) else last
         if isinstance(tail.op, Input | Transpose | Reshape):
-            several = f"between the input and the output '{(graph.output_names or graph.outputs)[number]}' "
-            raise NmcError.single(
-                "graph-empty",
-                f"the network has no layer with weights {several if len(graph.outputs) > 1 else ''}to put on a chip",
-                ExitCode.MODEL,
-                help="compile a network with at least one Conv, Gemm or MatMul",
-            )
+            if tail.name not in copies:
+                copy = copies[tail.name] = fresh_name(f"{tail.name}/output", taken)
+                op = Linear(Skip(np.ones(tail.shape[0]), tail.shape), np.zeros(tail.shape[0]))
+                layers[copy] = Layer(copy, op, (tail.name,), tail.shape, tail.origin)
+            if isinstance(last.op, Head):
+                layers[name] = replace(last, inputs=(copies[tail.name],))
+            else:
+                name = copies[tail.name]
+        outputs.append(name)
+    if len(layers) == len(graph.layers):
+        return graph
+    return rebuilt(graph, layers.values(), outputs=tuple(outputs))
 
 
 def _with_linear_before_relu(graph: LayerGraph) -> LayerGraph:
