@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -46,30 +47,17 @@ class AlignWindows:
             NmcError: (exit 2) no such choice of `wait`.
         """
         waiting = self._waiting(program)
-        start: dict[str, int] = {}
-        sends: dict[str, int] = {}
-        for population in program.populations:
-            sources = [sends[p.source] for p in program.incoming[population.name] if p.name not in program.recurrent]
-            start[population.name] = max(sources) + 1 if sources else 0
-            sends[population.name] = start[population.name] + (population.name in waiting)
-        projections = tuple(
-            p if p.name in program.recurrent else replace(p, delay=start[p.target] - sends[p.source])
-            for p in program.projections
-        )
-        limit = context.target.weights.delay_max
-        for projection in projections:
-            if projection.delay > limit:
+        moved = aligned(program, {name: 1 for name in waiting})
+        for projection in moved.projections:
+            if projection.delay > context.target.weights.delay_max:
                 context.diagnostics.error(
                     "delay-too-long",
                     f"the skip {projection.name} must wait {projection.delay} steps; "
-                    f"{context.target.name} delays at most {limit}",
+                    f"{context.target.name} delays at most {context.target.weights.delay_max}",
                     origin=projection.origin,
                     help="shorten the branch that the skip goes around",
                 )
-        populations = tuple(
-            replace(p, start=start[p.name], wait=sends[p.name] - start[p.name]) for p in program.populations
-        )
-        return replace(program, populations=populations, projections=projections)
+        return moved
 
     def _waiting(self, network: Network) -> frozenset[str]:
         """Names of the populations that wait."""
@@ -91,6 +79,29 @@ class AlignWindows:
             return frozenset(able)
         inside = _inside_branches(network)
         return frozenset(name for name in able if name in inside) if inside else frozenset(able[::2])
+
+
+def aligned(network: Network, waits: Mapping[str, int]) -> Network:
+    """The network with every window and delay as the longest path asks for.
+
+    Args:
+        network: in topological order.
+        waits: steps that populations wait, 0 where missing.
+    """
+    start: dict[str, int] = {}
+    sends: dict[str, int] = {}
+    for population in network.populations:
+        sources = [sends[p.source] for p in network.incoming[population.name] if p.name not in network.recurrent]
+        start[population.name] = max(sources) + 1 if sources else 0
+        sends[population.name] = start[population.name] + waits.get(population.name, 0)
+    projections = tuple(
+        p if p.name in network.recurrent else replace(p, delay=start[p.target] - sends[p.source])
+        for p in network.projections
+    )
+    populations = tuple(
+        replace(p, start=start[p.name], wait=sends[p.name] - start[p.name]) for p in network.populations
+    )
+    return replace(network, populations=populations, projections=projections)
 
 
 def _inside_branches(network: Network) -> frozenset[str]:

@@ -1,0 +1,236 @@
+"""What every layer needs of a chip at least, before anything is mapped: milliseconds per layer.
+
+The least cores are lower bounds that no partition can beat: each is the count of docs/formats.md
+section 3 for the layer as a whole, over the limit of a core. The fan-in is that of the widest
+neuron, exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool, Skip, Sparse, size
+from nmc.ir.mapping import Box, whole
+from nmc.ir.network import Network, Population, Projection
+from nmc.passes.partition.assemble import chip_populations, on_host
+from nmc.passes.partition.boxes import middle_box
+from nmc.passes.partition.demand import AXON_BITS, Core, Demand, DemandModel, Mask, digit_counts, profiles_of
+from nmc.passes.partition.limits import LIMITS
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """One layer against the limits of a core.
+
+    Attributes:
+        fan_in: input axons of its widest neuron, constant axons included.
+        cores: by limit that the target has, the fewest cores that can hold the whole layer.
+        limit: the limit that asks for most of them.
+        exceeded: limits that one neuron alone passes: no number of cores helps.
+        fix: what to do, and what it costs; empty where nothing has to be done.
+    """
+
+    layer: str
+    neurons: int
+    fan_in: int
+    cores: Mapping[str, int]
+    limit: str
+    exceeded: tuple[str, ...]
+    fix: str
+
+    @property
+    def least(self) -> int:
+        """The fewest cores under all limits."""
+        return max(self.cores.values())
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "layer": self.layer,
+            "neurons": self.neurons,
+            "fan_in": self.fan_in,
+            "cores": dict(self.cores),
+            "least": self.least,
+            "limit": self.limit,
+            "exceeded": list(self.exceeded),
+            "fix": self.fix,
+        }
+
+
+def feasibility(model: DemandModel, fixes: Mapping[str, str] | None = None) -> tuple[LayerFit, ...]:
+    """All layers that need cores, in the order of the network.
+
+    Args:
+        model: of the network and the target.
+        fixes: what is done about a layer that does not fit, by layer.
+    """
+    readers = _Readers.of(model)
+    return tuple(_layer(model, readers, p, (fixes or {}).get(p.name, "")) for p in chip_populations(model.network))
+
+
+def least_cores(model: DemandModel) -> tuple[int, str]:
+    """The fewest cores for the whole network, where layers share cores, and the limit that asks for them."""
+    readers, layers = _Readers.of(model), chip_populations(model.network)
+    cores = {}
+    for limit in LIMITS:
+        number = limit.of(model.target.core)
+        if number is None:
+            continue
+        amounts = [_amount(model, readers, p, limit.name) for p in layers]
+        # Layers may hear the same neurons and have the same thresholds: then a core counts them once.
+        total = sum(amounts)
+        if limit.name == "in_axons":
+            total = sum(int(mask.sum()) for mask in readers.on_chip.values())
+        elif limit.name == "threshold_profiles":
+            total = max(amounts, default=0)
+        cores[limit.name] = max(-(-total // number), 1)
+    name = max(cores, key=lambda key: cores[key])
+    return cores[name], name
+
+
+@dataclass(frozen=True, eq=False)
+class _Readers:
+    """Which neurons are read.
+
+    Attributes:
+        by_projection: (source neurons,) those with a synapse.
+        on_chip: by source population, those with a reader on the chip.
+        on_host: the same for the host.
+    """
+
+    by_projection: Mapping[str, Mask]
+    on_chip: Mapping[str, Mask]
+    on_host: Mapping[str, Mask]
+
+    @classmethod
+    def of(cls, model: DemandModel) -> _Readers:
+        """Every projection is looked at once, as a whole."""
+        network = model.network
+        masks: dict[str, Mask] = {}
+        sides: tuple[dict[str, Mask], dict[str, Mask]] = ({}, {})
+        for projection in network.projections:
+            source, target = network.by_name[projection.source], network.by_name[projection.target]
+            mask = np.zeros(source.neurons, dtype=np.bool_)
+            mask[model.geometries[projection.name].sources(whole(target.shape))] = True
+            masks[projection.name] = mask
+            side = sides[on_host(target)]
+            side[source.name] = side[source.name] | mask if source.name in side else mask
+        return cls(masks, *sides)
+
+
+def widest_demand(model: DemandModel, population: Population) -> Demand:
+    """The demand of the neuron with the largest fan-in."""
+    boxes = [_one(population, index) for index in _widest(model.network, population)]
+    found = [model.demand(population.name, box) for box in dict.fromkeys(boxes)]
+    return max(found, key=lambda demand: demand.axons)
+
+
+def exceeded_by_one(model: DemandModel, demand: Demand) -> tuple[str, ...]:
+    """The limits that one neuron alone passes."""
+    return tuple(limit.name for limit in Core(model).use_with(demand).exceeded(model.target.core))
+
+
+def _one(population: Population, flat: int) -> Box:
+    return tuple((int(at), int(at) + 1, 1) for at in np.unravel_index(flat, population.shape))
+
+
+def _widest(network: Network, population: Population) -> list[int]:
+    """Neurons of which one has the largest fan-in: per projection, and in all of them together."""
+    middle = np.array([axis[0] for axis in middle_box(population.shape, (1,) * len(population.shape))])
+    per_channel = size(population.shape[1:])
+    offset = int(np.ravel_multi_index(middle, population.shape)) % per_channel
+    total = np.zeros(population.neurons, dtype=np.int64)
+    found: list[int] = []
+    for projection in network.incoming[population.name]:
+        inputs = _inputs(projection, population)
+        found.append(int(inputs.argmax()))
+        total += inputs if len(inputs) == population.neurons else np.repeat(inputs, per_channel)
+    channels = total.reshape(population.shape[0], -1)
+    best = int(channels.max(axis=1).argmax())
+    return [int(total.argmax()), best * per_channel + offset, *(n for n in found if n < population.neurons)]
+
+
+def _inputs(projection: Projection, population: Population) -> IndexArray:
+    """Non-zero inputs of every neuron of a matrix, of every channel of a kernel that sees no border."""
+    operator = projection.connectivity
+    match operator:
+        case Dense():
+            return np.asarray(np.count_nonzero(operator.weight, axis=1))
+        case Sparse():
+            return np.bincount(operator.rows[operator.weight != 0], minlength=population.neurons)
+        case Conv2d() | Pool():
+            weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
+            inputs = np.count_nonzero(weight, axis=(1, 2, 3))
+            places = size(operator.out_shape[1:])
+        case Skip():
+            inputs = (operator.weight != 0).astype(np.int64)
+            places = size(operator.in_shape[1:])
+        case _:
+            return np.bincount(operator.synapses()[0], minlength=population.neurons)
+    same = operator.out_shape[0] == population.shape[0]
+    return np.asarray(inputs if same else np.repeat(inputs, places))
+
+
+def _layer(model: DemandModel, readers: _Readers, population: Population, fix: str) -> LayerFit:
+    widest = widest_demand(model, population)
+    cores = {
+        limit.name: max(-(-_amount(model, readers, population, limit.name) // number), 1)
+        for limit in LIMITS
+        if (number := limit.of(model.target.core)) is not None
+    }
+    return LayerFit(
+        population.name,
+        population.neurons,
+        Core(model).use_with(widest).in_axons,
+        cores,
+        max(cores, key=lambda key: cores[key]),
+        exceeded_by_one(model, widest),
+        fix,
+    )
+
+
+def _amount(model: DemandModel, readers: _Readers, population: Population, limit: str) -> int:
+    """What a whole layer takes of a limit at least: what a core can share is counted once."""
+    match limit:
+        case "neurons":
+            return population.neurons
+        case "in_axons":
+            return _heard(model.network, readers, population)
+        case "out_axons":
+            sides = (readers.on_chip, readers.on_host)
+            return sum(int(side[population.name].sum()) for side in sides if population.name in side)
+        case "synapse_bits":
+            return sum(_bits(model, readers, p) for p in model.network.incoming[population.name])
+        case _:
+            return len(profiles_of(population, whole(population.shape)))
+
+
+def _heard(network: Network, readers: _Readers, population: Population) -> int:
+    """Distinct source neurons of the layer."""
+    masks: dict[str, Mask] = {}
+    for projection in network.incoming[population.name]:
+        mask, name = readers.by_projection[projection.name], projection.source
+        masks[name] = masks[name] | mask if name in masks else mask
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def _bits(model: DemandModel, readers: _Readers, projection: Projection) -> int:
+    """Synapse memory: a kernel once where it is shared, a matrix synapse by synapse without its indices."""
+    operator, weights = projection.connectivity, model.target.weights
+    source = model.network.by_name[projection.source].shape
+    target = model.network.by_name[projection.target].shape
+    mask = readers.by_projection[projection.name].reshape(source[0], -1)
+    if isinstance(operator, Conv2d | Pool | Skip) and weights.shared:
+        _, used = model.geometries[projection.name].stored(whole(target))
+        bits = int(np.count_nonzero(used)) * weights.bits + int(mask.any(axis=1).sum()) * AXON_BITS
+    else:
+        bits = model.geometries[projection.name].synapses(whole(target)) * weights.bits
+        bits += int(mask.sum()) * AXON_BITS
+    bias = model.biases[projection.name]
+    if bias is not None:
+        digits, entries = digit_counts(bias)
+        bits += digits * AXON_BITS + entries * weights.bits
+    return bits
