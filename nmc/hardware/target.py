@@ -21,6 +21,7 @@ class Grid:
         host_port: (x, y) of the tile where messages of the host enter.
         unavailable_cores: core numbers (tile-major: (y * tiles_x + x) * cores_per_tile + core)
             that are never used, on every chip.
+        crossing_links: links that the way from one chip to the next counts as when clusters are placed.
     """
 
     tiles_x: int
@@ -30,6 +31,7 @@ class Grid:
     chips_max: int = 1
     host_port: tuple[int, int] = (0, 0)
     unavailable_cores: tuple[int, ...] = ()
+    crossing_links: int = 1
 
     @property
     def cores_per_chip(self) -> int:

@@ -63,6 +63,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "chips_max": _count(),
         "host_port": Key("ints", low=0, length=2),
         "unavailable_cores": Key("ints", low=0),
+        "crossing_links": _count(),
     },
     "core": {
         "neurons": _count(required=True),
