@@ -48,7 +48,7 @@ def compile(
     model: Path | str,
     target: str = "loihi",
     *,
-    calib: str | Path | Array | None = None,
+    calib: str | Path | Array | Mapping[str, Array] | None = None,
     preprocess: str | None = None,
     timesteps: int = 32,
     coding: str = "rate",
@@ -73,7 +73,7 @@ def compile(
     Args:
         model: ONNX file.
         target: chip, or path of a target file.
-        calib: samples (N, *sample shape), a data spec or a file. None: seeded inputs, accuracy not assured.
+        calib: samples (N, *sample shape), or those by input, a data spec or a file. None: seeded inputs.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
         timesteps: T, of all codings but graded.
         coding: ``rate``, ``signed``, ``burst``, ``graded`` or ``sigma-delta``.

@@ -107,7 +107,7 @@ def tiny_network() -> Network:
     spec = InputSpec("in", image, 1 / 255, 0, 255)
     scales = {"in": np.array(1 / 255), "a": np.array([0.5, 0.25]), "b": np.array([1.0, 2.0])}
     outputs = (OutputSpec("out", np.array([1e-5, 2e-5, 1e-5]), (3,)),)
-    return Network("tiny", populations, projections, spec, outputs, 8, scales)
+    return Network("tiny", populations, projections, (spec,), outputs, 8, scales)
 
 
 def ideal_network() -> Network:
@@ -124,7 +124,7 @@ def ideal_network() -> Network:
     )
     spec = InputSpec("in", (5,), 0.01, -128, 127)
     scales = {"in": np.array(0.01), "h": np.array(1.0)}
-    return Network("ideal", populations, projections, spec, (OutputSpec("out", np.array(1.0), (2,)),), 4, scales)
+    return Network("ideal", populations, projections, (spec,), (OutputSpec("out", np.array(1.0), (2,)),), 4, scales)
 
 
 def tiny_routed() -> Routed:

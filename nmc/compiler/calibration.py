@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmc.compiler.frontends.onnx import SourceModel
 from nmc.ir.connectivity import Array, size
+from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
+from nmc.ir.samples import joined
 from nmc.kernels.graph import execute_graph
+from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
+
+if TYPE_CHECKING:
+    from nmc.compiler.driver import CompileRequest
+
+ASSUMED_SAMPLES = 64
+"""Seeded inputs used where the user gives none."""
 
 SAMPLES_MAX = 1024
 """Of the user's samples that are used; more only take longer."""
@@ -71,3 +83,43 @@ class CalibrationOracle:
                     parts[name].append(values[name].astype(np.float32))
             self._known |= {name: np.concatenate(chunks) for name, chunks in parts.items()}
         return {name: self._known[name] for name in names}
+
+
+def calibration_inputs(model: SourceModel, request: CompileRequest, sink: DiagnosticSink) -> tuple[Data | None, Array]:
+    """The user's calibration data, and the inputs to calibrate on: seeded ones where there are none.
+
+    Raises:
+        NmcError: (exit 2) the data cannot be used, or there is none and it was required.
+    """
+    shapes = model.graph.input_shapes
+    if request.calib is not None:
+        preprocessing = Preprocessing.parse(request.preprocess or "")
+        if isinstance(request.calib, str | Path):
+            data = load_data(str(request.calib), shapes, preprocessing, seed=request.seed)
+        else:
+            data = from_arrays(request.calib, None, shapes, preprocessing)
+        sink.items.extend(data.warnings)
+        return data, data.x
+    if request.require_calib:
+        raise NmcError.single(
+            "calibration-required",
+            "--require-calib was given, but no calibration data",
+            ExitCode.USAGE,
+            help="give samples of the training data: --calib calib.npz",
+        )
+    ranges = dict.fromkeys("[0, 1)" if ends is None else f"[{ends[0]}, {ends[1]}]" for ends in model.integers)
+    sink.warning(
+        "calibration-missing",
+        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in {' and '.join(ranges)}; "
+        "accuracy is not assured",
+        help=f"nmc compile {model.name}.onnx --target {request.target} --calib calib.npz",
+    )
+    generator = np.random.default_rng([request.seed, *b"assumed-inputs"])
+    parts = []
+    for shape, ends in zip(shapes.values(), model.integers, strict=True):
+        if ends is None:
+            parts.append(generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32))
+        else:
+            drawn = generator.integers(ends[0], ends[1] + 1, (ASSUMED_SAMPLES, *shape))
+            parts.append(drawn.astype(np.float32))
+    return None, joined(parts)

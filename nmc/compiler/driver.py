@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nmc import __version__
 from nmc.backends.api import Backend, Options, Payload
-from nmc.compiler.calibration import CalibrationOracle
+from nmc.compiler.calibration import CalibrationOracle, calibration_inputs
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.isolation import read_isolated
 from nmc.compiler.frontends.onnx import SourceModel, read_model
@@ -31,7 +29,7 @@ from nmc.passes.base import Context, Hooks, Pass, Program
 from nmc.passes.check.pins import pin_diagnostics
 from nmc.passes.pins import Pins
 from nmc.runtime.artifact import Artifact
-from nmc.runtime.data import Data, Preprocessing, from_arrays, load_data
+from nmc.runtime.data import Data, Preprocessing
 from nmc.runtime.evaluation import Evaluation, evaluate
 from nmc.runtime.labels import unused_labels
 from nmc.runtime.report.svg import energy_text
@@ -39,9 +37,6 @@ from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.verification import verify
 
 Progress = Callable[[str, float], None]
-
-ASSUMED_SAMPLES = 64
-"""Seeded inputs used where the user gives none."""
 
 ACCURACY_SAMPLES = 500
 """Labelled calibration samples on which the compile reports accuracy."""
@@ -68,7 +63,8 @@ class CompileRequest:
 
     Attributes:
         target: name of a chip, or a target file.
-        calib: a data spec or file, raw samples (N, *sample shape), or None: seeded inputs, accuracy not assured.
+        calib: a data spec or file, raw samples (N, *sample shape) or those by input, or None: seeded
+            inputs, accuracy not assured.
         preprocess: applied to calibration data and stored in the artifact.
         verify: ``structure``, or ``full``: every layer against ONNX Runtime too.
         stop_after: a stage; nothing is emitted then.
@@ -78,7 +74,7 @@ class CompileRequest:
 
     target: str
     options: Options = field(default_factory=Options)
-    calib: str | Path | Array | None = None
+    calib: str | Path | Array | Mapping[str, Array] | None = None
     preprocess: str | None = None
     require_calib: bool = False
     seed: int = 0
@@ -180,37 +176,6 @@ class _Levels:
             self.graph = program
         elif isinstance(program, Network) and not program.is_integer:
             self.spiking = program
-
-
-def _calibration(model: SourceModel, request: CompileRequest, sink: DiagnosticSink) -> tuple[Data | None, Array]:
-    """The user's calibration data, and the inputs to calibrate on."""
-    shape = model.graph.input.shape
-    if request.calib is not None:
-        preprocessing = Preprocessing.parse(request.preprocess or "")
-        if isinstance(request.calib, str | Path):
-            data = load_data(str(request.calib), shape, preprocessing, seed=request.seed)
-        else:
-            data = from_arrays(request.calib, None, shape, preprocessing)
-        sink.items.extend(data.warnings)
-        return data, data.x
-    if request.require_calib:
-        raise NmcError.single(
-            "calibration-required",
-            "--require-calib was given, but no calibration data",
-            ExitCode.USAGE,
-            help="give samples of the training data: --calib calib.npz",
-        )
-    low, high = model.integers or (0, 1)
-    sink.warning(
-        "calibration-missing",
-        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in [{low}, {high}"
-        f"{']' if model.integers else ')'}; accuracy is not assured",
-        help=f"nmc compile {model.name}.onnx --target {request.target} --calib calib.npz",
-    )
-    generator = np.random.default_rng([request.seed, *b"assumed-inputs"])
-    if model.integers is not None:
-        return None, generator.integers(low, high + 1, (ASSUMED_SAMPLES, *shape)).astype(np.float32)
-    return None, generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32)
 
 
 def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle) -> Hooks:
@@ -350,7 +315,8 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     pins = Pins.of(request.options.pins)
     backend, target = find_target(request.target)
     source = read_isolated(model) if request.isolated else read_model(model)
-    data, inputs = _calibration(source, request, sink)
+    sink.items.extend(source.warnings)
+    data, inputs = calibration_inputs(source, request, sink)
     prove_import(source, inputs)
     clock.stage("import")
     if request.save_temps is not None:

@@ -257,7 +257,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class LayerGraph:
-    """The analog network: one input, one or more outputs.
+    """The analog network: one or more inputs and outputs.
 
     Attributes:
         outputs: the layers whose values they are; several outputs may share one.
@@ -288,7 +288,17 @@ class LayerGraph:
                 users[name].append(layer.name)
         return {name: tuple(readers) for name, readers in users.items()}
 
+    @cached_property
+    def inputs(self) -> tuple[Layer, ...]:
+        """The input layers, in the order of the ONNX file; ``origin.node`` is what an input is called outside."""
+        return tuple(layer for layer in self.layers if isinstance(layer.op, Input))
+
     @property
     def input(self) -> Layer:
-        """The input layer."""
-        return next(layer for layer in self.layers if isinstance(layer.op, Input))
+        """The first input layer."""
+        return self.inputs[0]
+
+    @cached_property
+    def input_shapes(self) -> Mapping[str, Shape]:
+        """By what the inputs are called outside, in order: the shape of one sample."""
+        return {layer.origin.node: layer.shape for layer in self.inputs}

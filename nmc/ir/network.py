@@ -11,6 +11,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, Connectivity, Shape, size
 from nmc.ir.neurons import Graded, GradedReLU, Neuron
 from nmc.ir.origin import Origin
+from nmc.ir.samples import joined_shape, places
 
 
 def _no_shift() -> Array:
@@ -76,6 +77,7 @@ class InputSpec:
         population: the population that takes it.
         shape: of one float sample, in the ONNX file's order, without batch axis.
         mode: ``message`` (a `Source`) or ``bias`` (a spiking population on the chip).
+        name: of the input in the ONNX file; may be empty where there is one input only.
     """
 
     population: str
@@ -87,6 +89,7 @@ class InputSpec:
     split_sign: bool = False
     bias_exp: int = 0
     perm: tuple[int, ...] | None = None
+    name: str = ""
 
 
 HEADS = ("", "softmax", "sigmoid", "argmax")
@@ -119,6 +122,7 @@ class Network:
 
     Attributes:
         populations: in topological order of their projections, recurrent ones left out.
+        inputs: one or more, in the order of the ONNX file, each with a population of its own.
         outputs: one or more, in the order of the ONNX file.
         scales: real value of one unit of each population's message, per channel (decode):
             rate codes stand for ``scale * spikes / timesteps``, graded for ``scale * message``.
@@ -127,10 +131,30 @@ class Network:
     name: str
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
-    input: InputSpec
+    inputs: tuple[InputSpec, ...]
     outputs: tuple[OutputSpec, ...]
     timesteps: int
     scales: Mapping[str, Array]
+
+    @property
+    def input(self) -> InputSpec:
+        """The first input."""
+        return self.inputs[0]
+
+    @cached_property
+    def by_input(self) -> Mapping[str, InputSpec]:
+        """Inputs by the population that takes them, in order."""
+        return {spec.population: spec for spec in self.inputs}
+
+    @cached_property
+    def input_shape(self) -> Shape:
+        """Shape of one integer sample, the inputs joined (`nmc.ir.samples`)."""
+        return joined_shape([self.by_name[name].shape for name in self.by_input])
+
+    @cached_property
+    def input_places(self) -> Mapping[str, slice]:
+        """Where the integers of each input population stand in a joined sample."""
+        return dict(zip(self.by_input, places([self.by_name[name].shape for name in self.by_input]), strict=True))
 
     @property
     def output(self) -> OutputSpec:

@@ -112,7 +112,7 @@ def _network_lines(network: Network) -> list[str]:
     lines = [
         f"network {_name(network.name)} timesteps={network.timesteps} total={total} "
         f"integer={_value(network.is_integer)}",
-        f"  input {_object(network.input)}",
+        *(f"  input {_object(spec)}" for spec in network.inputs),
         *(f"  output {_object(spec)}" for spec in network.outputs),
     ]
     lines += [_population_line(p, network.scales.get(p.name)) for p in network.populations]

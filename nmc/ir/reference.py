@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Shape, size
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import InputSpec, Network, Population, Projection
 from nmc.ir.neurons import (
     IF,
     LIF,
@@ -30,6 +30,7 @@ from nmc.ir.neurons import (
     Source,
     has_potential,
 )
+from nmc.ir.samples import joined, parted
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,16 @@ class ReferenceTrace:
 
 
 def encode(network: Network, x: Array) -> Array:
-    """Float samples (N, *spec.shape) to integer inputs (N, *input population shape)."""
-    spec = network.input
+    """Float samples to integer inputs, (N, *shape) each.
+
+    Those of several inputs are joined, `nmc.ir.samples`: samples of the inputs' shapes to integers of
+    the shapes of the populations that take them.
+    """
+    parts = parted(x, [spec.shape for spec in network.inputs])
+    return joined([_encoded(network, spec, part) for spec, part in zip(network.inputs, parts, strict=True)])
+
+
+def _encoded(network: Network, spec: InputSpec, x: Array) -> Array:
     if spec.perm is not None:
         x = x.transpose(0, *(axis + 1 for axis in spec.perm))
     q = np.clip(np.rint(x.astype(np.float64) / spec.scale), spec.low, spec.high).astype(np.int64)
@@ -182,9 +191,13 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
 
     Args:
         network: aligned; integer or real.
-        sample: (*input population shape) integer input, as `encode` makes it.
+        sample: (*network.input_shape) integer input, as `encode` makes it.
     """
-    spec, steps = network.input, network.timesteps
+    steps = network.timesteps
+    given = {
+        name: sample.reshape(-1)[place].reshape(network.by_name[name].shape)
+        for name, place in network.input_places.items()
+    }
     states = {p.name: _State(p) for p in network.populations if not isinstance(p.neuron, Source)}
     sent: dict[str, list[Array]] = {p.name: [] for p in network.populations}
     held: dict[str, list[Array]] = {p.name: [] for p in network.populations}
@@ -195,7 +208,7 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
                 continue
             if isinstance(population.neuron, Source):
                 idle = population.neuron.once and step > population.start
-                sent[name].append(np.zeros_like(sample) if idle else sample)
+                sent[name].append(np.zeros_like(given[name]) if idle else given[name])
                 continue
             state = states[name]
             total: Array = np.zeros(population.shape, dtype=np.int64)
@@ -206,7 +219,7 @@ def run(network: Network, sample: Array) -> ReferenceTrace:
                     arrived = projected(projection, sent[projection.source][sent_at])
                     total = total + arrived.reshape(population.shape)
             waits = step < population.sends_from
-            message = state.step(total, sample if name == spec.population else None, waits=waits)
+            message = state.step(total, given.get(name), waits=waits)
             if not waits:
                 sent[name].append(message)
                 held[name].append(state.v)

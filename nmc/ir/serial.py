@@ -57,8 +57,18 @@ _CLASSES: Mapping[str, type] = {
 }
 """All that a document may name. `layers.Slice` is in it; `mapping.Slice` is not."""
 
-_ONE_OUTPUT = (LayerGraph, Network)
-"""Their documents of format 1 have the one ``output`` where there is a list ``outputs`` now."""
+_SINGLE: Mapping[type, Mapping[str, str]] = {
+    LayerGraph: {"output": "outputs"},
+    Network: {"output": "outputs", "input": "inputs"},
+}
+"""Fields that hold one value where others hold a list of them.
+
+A document of format 1 has the one ``output``. A network with one input has it as ``input``, in
+every format, so that only networks with several need a reader of format 3.
+"""
+
+_OPTIONAL = {(network.InputSpec, "name")}
+"""Fields that are left out where they have their default: they came after format 2."""
 
 
 class _Writer:
@@ -95,7 +105,13 @@ class _Writer:
                 raise TypeError(f"{name} has no document form")
             tree: Document = {"type": name}
             hints = get_type_hints(type(value))
-            return tree | {f.name: self.field(hints[f.name], getattr(value, f.name)) for f in fields(value) if f.init}
+            for f in fields(value):
+                item = getattr(value, f.name)
+                if f.init and not ((type(value), f.name) in _OPTIONAL and item == f.default):
+                    tree[f.name] = self.field(hints[f.name], item)
+            if isinstance(value, Network) and len(value.inputs) == 1:
+                tree["input"] = tree.pop("inputs")[0]
+            return tree
         if isinstance(value, tuple | list):
             return [self.value(item) for item in value]
         if isinstance(value, StrEnum):
@@ -196,8 +212,9 @@ class _Reader:
         if cls is None or cls not in choices:
             found = f"type {name!r}" if name is not None else tree
             return self.wrong(path, "type " + " or ".join(c.__name__ for c in choices), found)
-        if cls in _ONE_OUTPUT and "output" in tree and "outputs" not in tree:
-            tree = {key: value for key, value in tree.items() if key != "output"} | {"outputs": [tree["output"]]}
+        for one, several in _SINGLE.get(cls, {}).items():
+            if one in tree and several not in tree:
+                tree = {key: value for key, value in tree.items() if key != one} | {several: [tree[one]]}
         known = {f.name: f for f in fields(cls) if f.init}
         for extra in sorted(set(tree) - set(known) - {"type"}):
             self.sink.error("document-invalid", f"{path}: {name} has no field {extra!r}")

@@ -58,9 +58,11 @@ def graph_findings(graph: LayerGraph) -> list[Finding]:
             problems = [*shape_problems(layer.shape), *_layer_problems(layer, shapes)]
             findings.extend((f"layer '{layer.name}': {p}", layer.origin) for p in problems)
         seen[layer.name] = layer
-    inputs = [layer.name for layer in graph.layers if isinstance(layer.op, Input)]
-    if len(inputs) != 1:
-        findings.append((f"a graph has one input, found {len(inputs)}", None))
+    if not graph.inputs:
+        findings.append(("a graph has at least one input", None))
+    names = [layer.origin.node for layer in graph.inputs]
+    if len(set(names)) != len(names):
+        findings.append((f"inputs share a name: {', '.join(map(repr, names))}", None))
     findings.extend((message, None) for message in _output_problems(graph, seen))
     return findings
 

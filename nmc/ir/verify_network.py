@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
-from nmc.ir.network import HEADS, Network, OutputSpec, Population, Projection
+from nmc.ir.network import HEADS, InputSpec, Network, OutputSpec, Population, Projection
 from nmc.ir.neurons import (
     IF,
     LIF,
@@ -201,14 +201,25 @@ def _window_problems(network: Network, order: dict[str, Population]) -> Iterator
 
 
 def _input_problems(network: Network, order: dict[str, Population]) -> Iterator[str]:
-    spec = network.input
-    population = order.get(spec.population)
-    if population is None:
-        yield f"'{spec.population}' is no population"
-        return
-    others = [p.name for p in order.values() if isinstance(p.neuron, Source) and p is not population]
+    if not network.inputs:
+        yield "a network has at least one"
+    names = [spec.name for spec in network.inputs]
+    if len(names) > 1 and ("" in names or len(set(names)) != len(names)):
+        yield f"several need names of their own, found {', '.join(map(repr, names))}"
+    if len(network.by_input) != len(network.inputs):
+        yield "two of them share a population"
+    others = [p.name for p in order.values() if isinstance(p.neuron, Source) and p.name not in network.by_input]
     if others:
         yield f"sources {others} are not the input"
+    for spec in network.inputs:
+        population = order.get(spec.population)
+        if population is None:
+            yield f"'{spec.population}' is no population"
+        else:
+            yield from _one_input_problems(network, spec, population)
+
+
+def _one_input_problems(network: Network, spec: InputSpec, population: Population) -> Iterator[str]:
     if population.start != 0:
         yield f"'{population.name}' starts at {population.start}, the input starts at 0"
     if population.wait:

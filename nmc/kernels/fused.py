@@ -57,20 +57,23 @@ class FusedProgram:
     """A mapping as layers.
 
     Attributes:
-        low, high: inputs that it takes.
+        ranges: by population, the inputs that it takes: the smallest and the largest.
         arena: bytes of all messages.
         blank: the arena without messages.
     """
 
     program: MappedProgram
     layers: tuple[FusedLayer, ...]
-    low: int
-    high: int
+    ranges: Mapping[str, tuple[int, int]]
     blank: NDArray[np.uint8]
 
     def takes(self, inputs: Array) -> bool:
         """Whether these inputs stay within the bounds that were proved."""
-        return bool(len(inputs) > 0 and inputs.min() >= self.low and inputs.max() <= self.high)
+        if not len(inputs):
+            return False
+        flat, places = inputs.reshape(len(inputs), -1), self.program.network.input_places
+        parts = ((flat[:, places[name]], *limits) for name, limits in self.ranges.items())
+        return all(bool(part.min() >= low and part.max() <= high) for part, low, high in parts)
 
     @cached_property
     def order(self) -> Mapping[str, IndexArray]:
@@ -108,8 +111,8 @@ def fuse(program: MappedProgram) -> FusedProgram | None:
     blank = np.zeros(sum(m.bytes for m in maps.values()), dtype=np.uint8)
     for place in maps.values():
         blank[place.offset : place.offset + place.bytes] = place.zero
-    low, high = network.input.low, network.input.high
-    return FusedProgram(program, tuple(layers), low, high, blank)
+    ranges = {name: (spec.low, spec.high) for name, spec in network.by_input.items()}
+    return FusedProgram(program, tuple(layers), ranges, blank)
 
 
 def _all_sums(network: Network) -> dict[str, list[Sum]] | None:
@@ -135,7 +138,12 @@ def _all_sums(network: Network) -> dict[str, list[Sum]] | None:
 
 def _levels(network: Network, population: Population) -> tuple[int, int]:
     """Smallest and largest message."""
-    return spike_levels(population.neuron) or (network.input.low, network.input.high)
+    levels, spec = spike_levels(population.neuron), network.by_input.get(population.name)
+    if levels is not None:
+        return levels
+    if spec is None:
+        raise TypeError(f"{population.name} neither spikes nor takes an input")
+    return spec.low, spec.high
 
 
 def _lay_maps(network: Network, sums: Mapping[str, list[Sum]]) -> dict[str, Maps]:
@@ -192,9 +200,10 @@ def _lay_layer(
         return FusedLayer(population, place, None, None)
     model, total = model_of(neuron), _bounds(network, population, levels)
     threshold, bias, v0, _ = (float(np.abs(values).max(initial=0)) for values in parameters_of(neuron))
-    if population.name == network.input.population:
+    spec = network.by_input.get(population.name)
+    if spec is not None:
         exponent = int(np.max(neuron.bias_exp)) if isinstance(neuron, LIF) else 0
-        bias = max(abs(network.input.low), abs(network.input.high)) * 2.0**exponent
+        bias = max(abs(spec.low), abs(spec.high)) * 2.0**exponent
     if model.kind == IDEAL:
         fits = network.timesteps * (total + bias) + threshold + v0 < _WORD / 4
     else:

@@ -11,10 +11,10 @@ from nmc.ir.neurons import LIF
 from nmc.kernels.fused import FusedLayer, FusedProgram, lay_own
 from nmc.kernels.fused_steps import LayerTables, collect_layer, fire_layer
 from nmc.kernels.integrate import flat
+from nmc.kernels.layerwise import joined_channels_last
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.neurons import LIF_PLAIN, model_of
 from nmc.kernels.parallel import parallel
-from nmc.kernels.propagate import to_channels_last
 from nmc.kernels.tiers import Portable, Tier, adds_pairs
 
 
@@ -50,15 +50,17 @@ class _Worker:
         return np.broadcast_to(seen, (steps, seen.shape[1])) if maps.constant else seen
 
     def run(self, sample: Array) -> dict[str, Array]:
-        """One sample (n,), channels last: the potentials (T, n) of the populations that are read."""
+        """One sample (n,), as `joined_channels_last` makes it: the potentials (T, n) of what is read."""
         read: dict[str, Array] = {}
         network = self.fused.program.network
         for number, layer in enumerate(self.fused.layers):
             tables, population = self.tables[number], layer.population
-            drive = sample if population.name == network.input.population else None
+            place = network.input_places.get(population.name)
+            drive = None if place is None else sample[place]
             if tables is None:
-                self.view(layer)[:] = (sample + layer.maps.zero).reshape(*layer.maps.shape[1:], 1, -1)
-                self.spikes[number] += (sample != 0) * network.timesteps
+                sent = sample[place or slice(0)]
+                self.view(layer)[:] = (sent + layer.maps.zero).reshape(*layer.maps.shape[1:], 1, -1)
+                self.spikes[number] += (sent != 0) * network.timesteps
                 continue
             if drive is not None and isinstance(population.neuron, LIF):
                 drive = np.left_shift(drive, flat(population.neuron.bias_exp, population.shape))
@@ -120,7 +122,7 @@ def execute_fused(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> MappedRun:
-    """Run integer inputs (N, *input population shape) that ``fused.takes``.
+    """Run integer inputs (N, *network.input_shape) that ``fused.takes``.
 
     Args:
         fused: from `nmc.kernels.fused.fuse`.
@@ -131,7 +133,7 @@ def execute_fused(
         progress: called after every sample.
     """
     program, network = fused.program, fused.program.network
-    flat_inputs = to_channels_last(inputs, network.by_name[network.input.population].shape)
+    flat_inputs = joined_channels_last(network, inputs)
     order, slots, steps = fused.order, program.slots_by_population, network.timesteps
     readouts = {n: np.zeros((len(inputs), steps, len(order[n])), dtype=np.int64) for n in network.read_outs}
     sent = np.zeros((len(inputs), steps if keep_messages else 0, len(program.neurons)), dtype=np.int64)

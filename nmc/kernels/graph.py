@@ -35,6 +35,7 @@ from nmc.ir.layers import (
     Transpose,
 )
 from nmc.ir.reference import per_channel, sigmoid
+from nmc.ir.samples import parted
 from nmc.kernels.functions import function_values
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, to_channels_last
@@ -153,7 +154,7 @@ def execute_graph(
 
     Args:
         graph: any `LayerGraph`.
-        x: (N, *input shape).
+        x: (N, *input shape); several inputs joined (`nmc.ir.samples`).
         names: layers to return; memory of others is freed as soon as it can be.
         given: what the readers of some layers get instead of the layer's own value.
     """
@@ -161,9 +162,10 @@ def execute_graph(
     wanted = set(names)
     left = {name: len(users) for name, users in graph.users.items()}
     values: dict[str, Array] = {}
+    parts = dict(zip(graph.inputs, parted(x, [layer.shape for layer in graph.inputs]), strict=True))
     for layer in graph.layers:
         if isinstance(layer.op, Input):
-            values[layer.name] = x.astype(np.float64)
+            values[layer.name] = parts[layer].astype(np.float64)
         elif isinstance(layer.op, Constant):
             values[layer.name] = np.broadcast_to(layer.op.value.astype(np.float64), (len(x), *layer.shape))
         else:

@@ -17,6 +17,7 @@ import numpy as np
 from nmc.ir.connectivity import Array, size
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator, Source
+from nmc.ir.samples import joined, parted
 from nmc.kernels.integrate import Neurons, flat
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import Plan, from_channels_last, plan, row_sums, to_channels_last
@@ -109,14 +110,15 @@ class LaidPopulation:
     """A population with its incoming projections laid out.
 
     Attributes:
-        is_input, is_output: whether it takes the input, whether its potential is read.
+        takes: its part of a sample, where it takes an input.
+        is_output: whether its potential is read.
         real: whether its network is one over reals.
     """
 
     population: Population
     incoming: tuple[LaidProjection, ...]
     timesteps: int
-    is_input: bool = False
+    takes: slice | None = None
     is_output: bool = False
     real: bool = False
 
@@ -125,7 +127,7 @@ class LaidPopulation:
         """Lay out one population of a network."""
         name = population.name
         incoming = tuple(LaidProjection.lay(p, lag(network, p)) for p in network.incoming[name])
-        ends = name == network.input.population, name in network.read_outs
+        ends = network.input_places.get(name), name in network.read_outs
         return cls(population, incoming, network.timesteps, *ends, not network.is_integer)
 
     def totals(self, messages: Mapping[str, Array]) -> Array:
@@ -144,12 +146,12 @@ class LaidPopulation:
         return Neurons.lay(self.population, real=self.real)
 
     def at_rest(self, sample: Array) -> Neurons:
-        """Its neurons at the start of the window of a sample."""
-        if not self.is_input:
+        """Its neurons at the start of the window of a sample (n,), as `joined_channels_last` makes it."""
+        if self.takes is None:
             return self.neurons.at_rest()
         neuron = self.population.neuron
         exponent = flat(neuron.bias_exp, self.population.shape) if isinstance(neuron, LIF) else 0
-        return self.neurons.at_rest(np.left_shift(sample, exponent))
+        return self.neurons.at_rest(np.left_shift(sample[self.takes], exponent))
 
     def respond(self, total: Array, sample: Array, *, keep: bool = False) -> tuple[Array, Array]:
         """(messages, potentials) over the window, each (T, n); potentials (0, n) if not kept.
@@ -158,11 +160,12 @@ class LaidPopulation:
         """
         neuron = self.population.neuron
         if isinstance(neuron, Source):
-            messages: Array = np.broadcast_to(sample, (self.timesteps, len(sample)))
+            own = sample[self.takes or slice(0)]
+            messages: Array = np.broadcast_to(own, (self.timesteps, len(own)))
             if neuron.once:
                 messages = np.zeros_like(messages)
-                messages[0] = sample
-            return messages, np.zeros((0, len(sample)))
+                messages[0] = own
+            return messages, np.zeros((0, len(own)))
         keep = keep or self.is_output or isinstance(neuron, Integrator | IdealIntegrator)
         neurons, wait = self.at_rest(sample), self.population.wait
         if wait:
@@ -242,6 +245,13 @@ class LaidNetwork:
                 yield laid, messages, potentials
 
 
+def joined_channels_last(network: Network, inputs: Array) -> Array:
+    """Integer inputs (N, *network.input_shape) as (N, n): each in the order of its population's axes, one by one."""
+    shapes = [network.by_name[name].shape for name in network.by_input]
+    parts = parted(inputs, shapes)
+    return joined([to_channels_last(part, shape) for part, shape in zip(parts, shapes, strict=True)])
+
+
 def execute_network(
     network: Network,
     inputs: Array,
@@ -251,7 +261,7 @@ def execute_network(
     threads: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NetworkRun:
-    """Run a network (real or integer) on integer inputs (N, *input population shape).
+    """Run a network (real or integer) on integer inputs (N, *network.input_shape).
 
     Args:
         network: any aligned or not yet aligned network.
@@ -262,8 +272,7 @@ def execute_network(
         progress: called with 1 after each sample.
     """
     laid = LaidNetwork.lay(network)
-    spec = network.by_name[network.input.population]
-    flat_inputs = to_channels_last(inputs, spec.shape)
+    flat_inputs = joined_channels_last(network, inputs)
     runs: list[NetworkRun | None] = [None] * len(inputs)
 
     def one(index: int) -> None:
@@ -311,7 +320,7 @@ def _run_sample(network: Network, laid: LaidNetwork, sample: Array, counts: bool
 def message_rates(network: Network, inputs: Array) -> dict[str, float]:
     """Non-zero messages per neuron and step of the window, by population."""
     laid = LaidNetwork.lay(network)
-    flat_inputs = to_channels_last(inputs, network.by_name[network.input.population].shape)
+    flat_inputs = joined_channels_last(network, inputs)
     place = {p.name: number for number, p in enumerate(network.populations)}
     fired = np.zeros((len(inputs), len(place)))
 
@@ -341,10 +350,12 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
     """
     left = {name: sum(q.name not in network.recurrent for q in out) for name, out in network.outgoing.items()}
     values: dict[str, Array] = {}
+    flat_inputs = joined_channels_last(network, inputs)
     for population in network.populations:
         shape, neuron = population.shape, population.neuron
+        own = network.input_places.get(population.name)
         if isinstance(neuron, Source):
-            values[population.name] = to_channels_last(inputs, shape).astype(np.float64)
+            values[population.name] = flat_inputs[:, own].astype(np.float64)
             continue
         drive = np.zeros((len(inputs), population.neurons))
         for projection in network.incoming[population.name]:
@@ -358,13 +369,13 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
             left[projection.source] -= 1
             if left[projection.source] == 0:
                 del values[projection.source]
-        if population.name == network.input.population:
-            drive += to_channels_last(inputs, shape)
+        if own is not None:
+            drive += flat_inputs[:, own]
         if isinstance(neuron, IF | IdealIntegrator):
             drive += flat(neuron.bias, shape)
         yield AnalogStep(population, drive)
         message = np.maximum(drive, 0.0)
-        if population.name == network.input.population and isinstance(neuron, IF):
+        if own is not None and isinstance(neuron, IF):
             message /= flat(neuron.threshold, shape)
         elif isinstance(neuron, IF):
             message /= flat(network.scales[population.name], shape)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.neurons import LIF, STATE_LIMIT, has_potential, spike_levels
+from nmc.ir.neurons import LIF, STATE_LIMIT, Source, has_potential, spike_levels
 from nmc.kernels.compiled import compiled
 from nmc.kernels.fused_run import execute_fused
 from nmc.kernels.mapped_run import MappedRun, Progress
@@ -27,7 +27,6 @@ from nmc.kernels.neurons import (
     LIF_LEAKY,
     LIF_PLAIN,
     SIGMA_DELTA,
-    SOURCE,
     Parameters,
     State,
 )
@@ -69,7 +68,8 @@ def _fits_narrow(program: MappedProgram, largest_input: int) -> bool:
     if max(sums.max(initial=0), largest.max(initial=0), tables.models.max(initial=0)) >= _NARROW:
         return False
     sums = sums * 2.0**tables.left
-    drive = largest_input * 2.0 ** int(network.input.bias_exp) if network.input.mode == "bias" else 0.0
+    exponents = [spec.bias_exp for spec in network.inputs if spec.mode == "bias"]
+    drive = largest_input * 2.0 ** max(exponents) if exponents else 0.0
     for s, (first, n, model) in enumerate(tables.slices[:, :3]):
         parts = [sums[g : g + n] for g in tables.accumulators[tables.groups[s] : tables.groups[s + 1], 0]]
         total = float(sum(p.max(initial=0) for p in parts))
@@ -113,17 +113,15 @@ class _Worker:
         )
 
     def take(self, program: MappedProgram, sample: Array) -> None:
-        """Set the messages of sources, and the bias of an input population driven by it."""
+        """Set the messages of sources, and the bias of input populations driven by it."""
         network, slots = program.network, program.slots_by_population
         flat = sample.reshape(-1)
-        for population in network.populations:
-            here = slots[population.name]
-            values = flat[program.neurons[here]] if len(here) and len(flat) == population.neurons else None
-            if values is None:
-                continue
-            if program.tables.slices[program.slice_of[here[0]], 2] == SOURCE:
+        for name, place in network.input_places.items():
+            population, here = network.by_name[name], slots[name]
+            values = flat[place][program.neurons[here]]
+            if isinstance(population.neuron, Source):
                 self.sample[here] = values
-            elif population.name == network.input.population:
+            else:
                 neuron = population.neuron
                 exponent = np.broadcast_to(neuron.bias_exp, population.shape) if isinstance(neuron, LIF) else None
                 shift = 0 if exponent is None else exponent.reshape(-1)[program.neurons[here]]
@@ -205,7 +203,7 @@ def execute_mapped(
 
     Args:
         program: from `build_tables`.
-        inputs: (N, *input population shape) int64.
+        inputs: (N, *network.input_shape) int64.
         keep_messages: also return the messages of every slot and step.
         keep_potentials: also return the potentials.
         threads: at most this many; None: one per processor.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nmc.hardware.target import Grid
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, Shape
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import Routed
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from nmc.runtime.session import RunResult
     from nmc.runtime.verification import Verification
 
-FORMAT = 2
-"""Format version that is written, and the newest that is read; those from 1 on are read too."""
+FORMAT = 3
+"""The newest format version that is read; those from 1 on are read too."""
+
+ONE_INPUT_FORMAT = 2
+"""Format version of networks with one input, which says all of them: written where it is enough."""
 
 REQUIRED = ("graph.json", "mapping.json", "network.json", "report.json", "source.onnx", "spiking.json")
 """Members besides ``manifest.json`` that every artifact has."""
@@ -66,11 +69,23 @@ class Artifact:
         """The quantized network."""
         return self.routed.network
 
-    def run(self, x: Array, *, device: Device | None = None, trace: frozenset[str] = frozenset()) -> RunResult:
+    @property
+    def format(self) -> int:
+        """Format version that it is written in: the oldest that says all of it."""
+        return ONE_INPUT_FORMAT if len(self.network.inputs) == 1 else FORMAT
+
+    @property
+    def input_shapes(self) -> Mapping[str, Shape]:
+        """By input, in order: the shape of one sample in the ONNX file."""
+        return self.graph.input_shapes
+
+    def run(
+        self, x: Array | Mapping[str, Array], *, device: Device | None = None, trace: frozenset[str] = frozenset()
+    ) -> RunResult:
         """Run raw samples, preprocessed as the artifact says.
 
         Args:
-            x: (N, *sample shape), any numeric type.
+            x: (N, *sample shape), any numeric type; by input where there are several.
             device: None: the simulator; ``nmc.device`` finds others.
             trace: of ``messages``, ``potentials``.
 
@@ -83,12 +98,16 @@ class Artifact:
         return run(self, self._samples(x).x, device or Simulator(), trace=trace)
 
     def eval(
-        self, x: Array, y: Array | Mapping[str, Array] | None = None, *, device: Device | None = None
+        self,
+        x: Array | Mapping[str, Array],
+        y: Array | Mapping[str, Array] | None = None,
+        *,
+        device: Device | None = None,
     ) -> Evaluation:
         """Accuracy by stage on raw samples.
 
         Args:
-            x: (N, *sample shape), any numeric type.
+            x: (N, *sample shape), any numeric type; by input where there are several.
             y: labels of the first output, or by output: (N,) class numbers, or values of the output's shape.
             device: gets a row of its own.
         """
@@ -96,7 +115,7 @@ class Artifact:
 
         return evaluate(self, self._samples(x, y), device=device)
 
-    def verify(self, x: Array, *, device: Device | None = None) -> Verification:
+    def verify(self, x: Array | Mapping[str, Array], *, device: Device | None = None) -> Verification:
         """Every layer against ONNX Runtime, and a device bit by bit against the simulator."""
         from nmc.runtime.verification import verify
 
@@ -108,12 +127,12 @@ class Artifact:
 
         Path(path).write_text(render_report(self, evaluation), encoding="utf-8")
 
-    def _samples(self, x: Array, y: Array | Mapping[str, Array] | None = None) -> Data:
+    def _samples(self, x: Array | Mapping[str, Array], y: Array | Mapping[str, Array] | None = None) -> Data:
         from nmc.runtime.data import from_arrays
         from nmc.runtime.preprocessing import Preprocessing
 
         preprocessing = Preprocessing.from_dict(self.manifest["preprocessing"])
-        return from_arrays(x, y, self.network.input.shape, preprocessing)
+        return from_arrays(x, y, self.input_shapes, preprocessing)
 
     def members(self) -> dict[str, bytes]:
         """The members of the container, the manifest with the hashes of the others included.
@@ -135,7 +154,7 @@ class Artifact:
         members["source.onnx"] = self.source_onnx
         members |= {f"payload/{name}": content for name, content in self.payload.items()}
         hashes = {name: hashlib.sha256(members[name]).hexdigest() for name in sorted(members)}
-        members["manifest.json"] = _json({**self.manifest, "format": FORMAT, "members": hashes}, indent=2)
+        members["manifest.json"] = _json({**self.manifest, "format": self.format, "members": hashes}, indent=2)
         return members
 
     def save(self, path: Path | str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +15,9 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
+from nmc.ir.samples import joined
 from nmc.runtime.images import read_images
+from nmc.runtime.input_arrays import content_hash, join_inputs, listed_inputs, sample_problem
 from nmc.runtime.npy_stream import read_npy
 from nmc.runtime.preprocessing import Preprocessing
 
@@ -30,13 +31,16 @@ LABELS = "y_"
 
 KINDS = "data is a .npz with x and optional y, a .npy, a folder of images by class, or random"
 
+Shapes = Shape | Mapping[str, Shape]
+"""Of one sample in the ONNX file, without batch axis; by input, in order, where there may be several."""
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """Samples as the network takes them.
 
     Attributes:
-        x: (N, *sample shape) float32, preprocessed.
+        x: (N, *sample shape) float32, preprocessed; several inputs joined (`nmc.ir.samples`).
         y: labels of the first output: (N,) int64 class numbers, (N, ...) float64 values, or None.
         kind: ``npz``, ``npy``, ``images``, ``random``, or ``array`` (given in memory).
         hash: SHA-256 of the raw samples (shape, type and values; no labels, no names), hex.
@@ -69,31 +73,33 @@ class Data:
 
 def load_data(
     spec: str,
-    sample_shape: Shape,
+    sample_shape: Shapes,
     preprocess: Preprocessing,
     *,
     seed: int = 0,
     need_labels: bool = False,
-    value_range: tuple[float, float] = (0.0, 1.0),
+    value_ranges: Sequence[tuple[float, float]] | None = None,
 ) -> Data:
     """Read what a data spec names.
 
     Args:
-        spec: a ``.npz`` with ``x`` and optional ``y`` and ``y_<output>``, a ``.npy``, a folder with
-            one folder of images per class, or ``random``; ``spec:N`` takes the first N samples.
-        sample_shape: of one sample in the ONNX file, without batch axis.
-        preprocess: applied to all but ``random``.
+        spec: a ``.npz`` with ``x`` (or one array for each of several inputs, under its name) and optional
+            ``y`` and ``y_<output>``, a ``.npy``, a folder with one folder of images per class, or
+            ``random``; ``spec:N`` takes the first N samples.
+        sample_shape: as `Shapes`.
+        preprocess: applied to all but ``random``; of several inputs, to the images.
         seed: of ``random``.
         need_labels: labels must be there.
-        value_range: ``random`` draws uniformly from [low, high).
+        value_ranges: ``random`` draws uniformly from [low, high), one pair for each input; None: [0, 1).
 
     Raises:
         NmcError: exit 2 and ``path-not-readable`` or a slug that begins with ``data-``; exit 6
             and ``pillow-missing`` for images without Pillow.
     """
     name, limit = split_limit(spec)
+    shapes = _by_input(sample_shape)
     if name == "random":
-        return _random(sample_shape, limit or RANDOM_SAMPLES, seed, need_labels, value_range)
+        return _random(shapes, limit or RANDOM_SAMPLES, seed, need_labels, value_ranges)
     path = Path(name)
     try:
         is_folder = path.is_dir()
@@ -101,49 +107,106 @@ def load_data(
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise _data_error("path-not-readable", f"cannot read '{name}': {reason}", KINDS) from error
-    labels: Array | None
-    named: dict[str, Array] = {}
-    classes: tuple[str, ...]
     if is_folder:
-        images = read_images(path, sample_shape, limit)
-        x, labels, kind, classes = images.x, images.y, "images", images.classes
-        preprocess = Preprocessing(preprocess.scale, preprocess.mean, preprocess.std)
+        data = _images(name, shapes, preprocess, limit)
     else:
-        arrays = _arrays(path, magic, limit)
-        x, kind, classes = arrays["x"], "npz" if magic.startswith(b"PK") else "npy", ()
-        _check_samples(name, x, preprocess.raw_shape(sample_shape), preprocess)
-        given = {key: _labels(name, key, values, len(x), limit) for key, values in arrays.items() if key != "x"}
-        labels = given.pop("y", None)
-        named = {key.removeprefix(LABELS): values for key, values in given.items()}
-    if labels is None and not named and need_labels:
+        data = _from_file(name, _arrays(path, magic, shapes, limit), shapes, preprocess, limit)
+        data = replace(data, kind="npz" if magic.startswith(b"PK") else "npy")
+    if not data.labelled and need_labels:
         raise _data_error("data-labels-missing", f"'{name}' has no labels", "give a .npz with x and y")
-    ready = _finite(name, preprocess.apply(x))
-    return Data(ready, labels, kind, content_hash(x), (), classes, named)
+    return data
+
+
+def _by_input(sample_shape: Shapes) -> Mapping[str, Shape]:
+    return sample_shape if isinstance(sample_shape, Mapping) else {"x": sample_shape}
+
+
+def _images(name: str, shapes: Mapping[str, Shape], preprocess: Preprocessing, limit: int | None) -> Data:
+    """A folder of images, the one input of a network."""
+    if len(shapes) > 1:
+        raise _one_array(f"'{name}' holds images", shapes)
+    (shape,) = shapes.values()
+    images = read_images(Path(name), shape, limit)
+    ready = _finite(name, Preprocessing(preprocess.scale, preprocess.mean, preprocess.std).apply(images.x))
+    return Data(ready, images.y, "images", content_hash(images.x), (), images.classes)
+
+
+def _from_file(
+    name: str, arrays: Mapping[str, Array], shapes: Mapping[str, Shape], preprocess: Preprocessing, limit: int | None
+) -> Data:
+    """Samples and labels that were read."""
+    labels = {key: values for key, values in arrays.items() if _is_label(key, shapes)}
+    given = {key: values for key, values in arrays.items() if key not in labels}
+    warnings: tuple[Diagnostic, ...] = ()
+    if len(shapes) == 1:
+        (x,), (shape,) = given.values(), shapes.values()
+        _check_samples(f"'{name}': x", x, preprocess.raw_shape(shape), preprocess)
+    else:
+        made = join_inputs(name, given, shapes, preprocess)
+        x, warnings = made.x, made.warnings
+    fitted = {key: _labels(name, key, values, len(x), limit) for key, values in labels.items()}
+    y = fitted.pop("y", None)
+    named = {key.removeprefix(LABELS): values for key, values in fitted.items()}
+    if len(shapes) > 1:
+        return Data(x, y, "npz", made.hash, warnings, named=named)
+    return Data(_finite(name, preprocess.apply(x)), y, "npz", content_hash(x), named=named)
+
+
+def _key_of_one(names: list[str], shapes: Mapping[str, Shape]) -> str:
+    """The array that holds the one input: ``x``, or where there is none what the network calls it."""
+    own = next(iter(shapes))
+    return "x" if "x" in names or own not in names or _is_label(own, shapes) else own
+
+
+def _is_label(key: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether an array is one of labels; inputs may be called as labels are."""
+    return (key == "y" or key.startswith(LABELS)) and (len(shapes) == 1 or key not in shapes)
+
+
+def _one_array(what: str, shapes: Mapping[str, Shape]) -> NmcError:
+    return _data_error(
+        "data-key",
+        f"{what}, which is one array; the network has {len(shapes)} inputs",
+        f"give a .npz with an array for each: {listed_inputs(shapes)}",
+    )
 
 
 def from_arrays(
-    x: Array, y: Array | Mapping[str, Array] | None, sample_shape: Shape, preprocess: Preprocessing
+    x: Array | Mapping[str, Array],
+    y: Array | Mapping[str, Array] | None,
+    sample_shape: Shapes,
+    preprocess: Preprocessing,
 ) -> Data:
     """Samples that a caller holds in memory, checked and preprocessed like those of a file.
 
     Args:
-        x: (N, *shape), any numeric type, not yet preprocessed.
+        x: (N, *shape), any numeric type, not yet preprocessed; by the name of the input where there are
+            several.
         y: labels of the first output, labels by output, or None.
-        sample_shape: of one sample in the ONNX file, without batch axis.
+        sample_shape: as `Shapes`.
         preprocess: applied to x.
 
     Raises:
         NmcError: exit 2, slugs that begin with ``data-``.
     """
-    x = np.asarray(x)
-    if x.dtype.kind not in "biuf":
-        raise _data_error("data-type", f"x holds {x.dtype}, not numbers", "give an array of a numeric type")
-    _check_samples("x", x, preprocess.raw_shape(sample_shape), preprocess)
-    ready, digest = _finite("x", preprocess.apply(x)), content_hash(x)
+    shapes = _by_input(sample_shape)
+    warnings: tuple[Diagnostic, ...] = ()
+    if len(shapes) > 1 or isinstance(x, Mapping):
+        if not isinstance(x, Mapping):
+            raise _one_array("x is given", shapes)
+        made = join_inputs("x", {key: np.asarray(values) for key, values in x.items()}, shapes, preprocess)
+        ready, digest, warnings = made.x, made.hash, made.warnings
+    else:
+        (shape,), x = shapes.values(), np.asarray(x)
+        if x.dtype.kind not in "biuf":
+            raise _data_error("data-type", f"x holds {x.dtype}, not numbers", "give an array of a numeric type")
+        _check_samples("x", x, preprocess.raw_shape(shape), preprocess)
+        ready, digest = _finite("x", preprocess.apply(x)), content_hash(x)
     if isinstance(y, Mapping):
-        named = {key: _labels("y", key, np.asarray(values), len(x), None) for key, values in y.items()}
-        return Data(ready, None, "array", digest, named=named)
-    return Data(ready, None if y is None else _labels("y", "y", np.asarray(y), len(x), None), "array", digest)
+        named = {key: _labels("y", key, np.asarray(values), len(ready), None) for key, values in y.items()}
+        return Data(ready, None, "array", digest, warnings, named=named)
+    labels = None if y is None else _labels("y", "y", np.asarray(y), len(ready), None)
+    return Data(ready, labels, "array", digest, warnings)
 
 
 def _finite(name: str, ready: Array) -> Array:
@@ -167,14 +230,6 @@ def split_limit(spec: str) -> tuple[str, int | None]:
     return match[1], int(match[2])
 
 
-def content_hash(x: Array) -> str:
-    """SHA-256 of shape, type and values, the same on every machine."""
-    little = np.asarray(x, dtype=x.dtype.newbyteorder("<"), order="C")
-    digest = hashlib.sha256(f"{little.dtype.str}{little.shape}".encode())
-    digest.update(little.data if little.ndim else little.tobytes())
-    return digest.hexdigest()
-
-
 def _magic(path: Path) -> bytes:
     """The first bytes of a regular file."""
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe would make open wait
@@ -187,27 +242,44 @@ def _data_error(slug: str, message: str, help: str) -> NmcError:
     return NmcError([Diagnostic(slug, message, help=help)], ExitCode.USAGE)
 
 
-def _random(shape: Shape, count: int, seed: int, need_labels: bool, value_range: tuple[float, float]) -> Data:
-    low, high = value_range
+def _random(
+    shapes: Mapping[str, Shape],
+    count: int,
+    seed: int,
+    need_labels: bool,
+    value_ranges: Sequence[tuple[float, float]] | None,
+) -> Data:
+    ranges = value_ranges or [(0.0, 1.0)] * len(shapes)
     if need_labels:
         raise _data_error("data-labels-missing", "random data has no labels", "give a .npz with x and y")
-    if count * size(shape) > 1 << 31:
-        raise _data_error("data-too-large", f"{count} random samples of {shape} do not fit in memory", "take fewer")
+    if count * sum(map(size, shapes.values())) > 1 << 31:
+        shown = " and ".join(map(str, shapes.values()))
+        raise _data_error("data-too-large", f"{count} random samples of {shown} do not fit in memory", "take fewer")
     generator = np.random.default_rng([seed, *b"random-data"])
-    x = generator.uniform(low, high, size=(count, *shape)).astype(np.float32)
+    parts = [
+        generator.uniform(low, high, size=(count, *shape)).astype(np.float32)
+        for shape, (low, high) in zip(shapes.values(), ranges, strict=True)
+    ]
+    x = joined(parts)
+    shown = ", ".join(dict.fromkeys(f"[{low:g}, {high:g})" for low, high in ranges))
     warning = Diagnostic(
         "data-random",
-        f"{count} seeded random samples in [{low:g}, {high:g}) instead of data: accuracy says nothing",
+        f"{count} seeded random samples in {shown} instead of data: accuracy says nothing",
         "warning",
         help="give real samples: --data test.npz",
     )
     return Data(x, None, "random", content_hash(x), (warning,))
 
 
-def _arrays(path: Path, magic: bytes, limit: int | None) -> Mapping[str, Array]:
-    """``x``, and ``y`` and ``y_<output>`` where they are there: at most ``limit`` samples of x."""
+def _arrays(path: Path, magic: bytes, shapes: Mapping[str, Shape], limit: int | None) -> Mapping[str, Array]:
+    """The inputs, and ``y`` and ``y_<output>`` where they are there: at most ``limit`` samples of the inputs.
+
+    All arrays of a file for several inputs, since what is no input may be one with a wrong name.
+    """
     try:
         if magic.startswith(b"\x93NUMPY"):
+            if len(shapes) > 1:
+                raise _one_array(f"'{path}' is a .npy", shapes)
             with path.open("rb") as file:
                 return {"x": read_npy(file, limit)}
         if not magic.startswith(b"PK"):
@@ -216,16 +288,18 @@ def _arrays(path: Path, magic: bytes, limit: int | None) -> Mapping[str, Array]:
             )
         with zipfile.ZipFile(path) as archive:
             names = [n.removesuffix(".npy") for n in archive.namelist()]
-            if "x" not in names:
+            key = _key_of_one(names, shapes)
+            if len(shapes) == 1 and key not in names:
                 held = ", ".join(repr(n) for n in names[:8]) or "nothing"
                 raise _data_error(
                     "data-key", f"'{path}' has no array 'x', it has {held}", "write it with numpy.savez(path, x=x, y=y)"
                 )
-            with archive.open("x.npy") as stream:
-                arrays = {"x": read_npy(stream, limit)}
-            for label in (name for name in names if name == "y" or name.startswith(LABELS)):
-                with archive.open(f"{label}.npy") as stream:
-                    arrays[label] = read_npy(stream, None)
+            arrays = {}
+            for name in names:
+                is_label = _is_label(name, shapes)
+                if is_label or len(shapes) > 1 or name == key:
+                    with archive.open(f"{name}.npy") as stream:
+                        arrays[name] = read_npy(stream, None if is_label else limit)
             return arrays
     except NmcError:
         raise
@@ -237,19 +311,9 @@ def _arrays(path: Path, magic: bytes, limit: int | None) -> Mapping[str, Array]:
 
 
 def _check_samples(name: str, x: Array, expected: Shape, preprocess: Preprocessing) -> None:
-    if x.ndim and len(x) == 0:
-        raise _data_error("data-empty", f"'{name}' has no samples: x has shape {x.shape}", "")
-    if x.shape[1:] == expected and x.ndim == len(expected) + 1:
-        return
-    wanted = "(N, " + ", ".join(str(n) for n in expected) + ")"
-    help = f"give x of shape {wanted}"
-    if x.shape == expected:
-        help = "one sample needs a batch axis too: x[None]"
-    elif len(expected) == 3 and x.shape[1:] == (*expected[1:], expected[0]) and preprocess.layout == "NCHW":
-        help = "the channels stand last: --preprocess layout=NHWC"
-    elif size(x.shape[1:]) == size(expected):
-        help = f"the number of elements fits: x.reshape{wanted.replace('N', '-1')}"
-    raise _data_error("data-shape", f"'{name}': x has shape {x.shape}, the network takes {wanted}", help)
+    problem = sample_problem(name, "x", x, expected, layout=preprocess.layout)
+    if problem is not None:
+        raise NmcError([problem], ExitCode.USAGE)
 
 
 def _labels(name: str, key: str, y: Array, count: int, limit: int | None) -> Array:

@@ -100,11 +100,12 @@ class Device(Protocol):
         ...
 
     def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-        """Run integer inputs (N, *input shape) through the artifact.
+        """Run integer inputs through the artifact.
 
         Args:
             artifact: what to run.
-            inputs: int64.
+            inputs: (N, *network.input_shape) int64; where there are several inputs, one behind the
+                other: ``network.input_places`` says where each of them stands.
             trace: of ``messages``, ``potentials``.
 
         Raises:

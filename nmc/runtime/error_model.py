@@ -164,7 +164,8 @@ def _own(network: Network, population: Population, scale: Array, wanted: Array) 
                 own = own + squares_by_channel(np.square(rate)) * np.square(scale) / 3
             return own
         case Source():
-            low, high = network.input.low * scale, network.input.high * scale
+            spec = network.by_input[population.name]
+            low, high = spec.low * scale, spec.high * scale
             excess = wanted - np.clip(wanted, low.reshape(spread), high.reshape(spread))
             return np.square(scale) / 12 + squares_by_channel(excess)
         case GradedReLU() | Graded():

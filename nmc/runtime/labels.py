@@ -84,8 +84,9 @@ def _may_have_classes(spec: OutputSpec) -> bool:
 
 
 def _has_classes(network: Network, spec: OutputSpec) -> bool:
-    """Whether an output has classes, as far as its form tells: one as large as the input reconstructs it."""
-    reconstructs = spec.head in ("", "sigmoid") and size(spec.shape) == size(network.input.shape)
+    """Whether an output has classes, as far as its form tells: one as large as an input reconstructs it."""
+    sizes = {size(entry.shape) for entry in network.inputs}
+    reconstructs = spec.head in ("", "sigmoid") and size(spec.shape) in sizes
     return _may_have_classes(spec) and not reconstructs
 
 

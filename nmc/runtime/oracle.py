@@ -12,6 +12,7 @@ import onnxruntime
 
 from nmc.ir.connectivity import Array, Shape
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.samples import parted
 
 BATCH = 32
 """Samples per call where the batch axis is free."""
@@ -21,7 +22,7 @@ VALUES_MAX = 1 << 27
 
 
 class OnnxOracle:
-    """An ONNX model with one input, run by ONNX Runtime on the CPU.
+    """An ONNX model, run by ONNX Runtime on the CPU. Samples of several inputs are joined (`nmc.ir.samples`).
 
     Args:
         onnx_bytes: a serialised model without external data, its first axis the batch.
@@ -33,10 +34,11 @@ class OnnxOracle:
     def __init__(self, onnx_bytes: bytes) -> None:
         self._bytes = onnx_bytes
         self._session = _session(onnx_bytes)
-        node = self._session.get_inputs()[0]
-        self._input: str = node.name
+        nodes = self._session.get_inputs()
+        self._inputs: tuple[str, ...] = tuple(node.name for node in nodes)
+        self._input_shapes: tuple[Shape, ...] = tuple(tuple(node.shape[1:]) for node in nodes)
         self._outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
-        fixed = node.shape[0] if node.shape else None
+        fixed = nodes[0].shape[0] if nodes[0].shape else None
         self._batch = fixed if isinstance(fixed, int) else None
         self._extended: dict[tuple[str, ...], Any] = {}
 
@@ -60,15 +62,15 @@ class OnnxOracle:
             NmcError: ``onnx-tensor-unknown``: the model computes no such tensor; exit 3.
         """
         wanted = tuple(dict.fromkeys(names))
-        unknown = [name for name in wanted if name not in self._computed and name != self._input]
+        unknown = [name for name in wanted if not self.knows(name)]
         if unknown:
             raise NmcError.single(
                 "onnx-tensor-unknown",
                 f"the ONNX model computes no tensor {', '.join(repr(n) for n in unknown[:5])}",
                 ExitCode.MODEL,
             )
-        computed = tuple(name for name in wanted if name != self._input)
-        found: dict[str, Array] = {self._input: x.astype(np.float32)} if self._input in wanted else {}
+        computed = tuple(name for name in wanted if name not in self._inputs)
+        found = {name: part.astype(np.float32) for name, part in self._fed(x).items()}
         if computed:
             session = self._with_outputs(computed)
             found |= dict(zip(computed, self._run(session, computed, x, self._batch_for(computed)), strict=True))
@@ -76,7 +78,7 @@ class OnnxOracle:
 
     def knows(self, name: str) -> bool:
         """Whether `tensors` can give this tensor."""
-        return name == self._input or name in self._computed
+        return name in self._inputs or name in self._computed
 
     @cached_property
     def _model(self) -> onnx.ModelProto:
@@ -111,6 +113,10 @@ class OnnxOracle:
             self._extended[names] = _session(model.SerializeToString())
         return self._extended[names]
 
+    def _fed(self, x: Array) -> dict[str, Array]:
+        """Samples by input."""
+        return dict(zip(self._inputs, parted(x, self._input_shapes), strict=True))
+
     def _run(self, session: Any, names: Sequence[str], x: Array, batch: int) -> list[Array]:
         step = self._batch or batch
         parts: list[list[Array]] = [[] for _ in names]
@@ -120,7 +126,7 @@ class OnnxOracle:
             if self._batch is not None and count < step:
                 # The file fixes its batch: fill it with the last sample again.
                 chunk = np.concatenate([chunk, np.repeat(chunk[-1:], step - count, axis=0)])
-            for part, value in zip(parts, session.run(list(names), {self._input: chunk}), strict=True):
+            for part, value in zip(parts, session.run(list(names), self._fed(chunk)), strict=True):
                 part.append(value[:count])
         return [np.concatenate(part) for part in parts]
 

@@ -146,7 +146,7 @@ def run(
 
     Args:
         artifact: what to run.
-        x: float samples.
+        x: float samples; those of several inputs joined (`nmc.ir.samples`).
         device: where.
         trace: of ``messages``, ``potentials``.
         labels: data with the labels that the result is held against.
@@ -179,10 +179,9 @@ def require(device: Device) -> None:
         )
 
 
-def calibrated_range(network: Network) -> tuple[float, float]:
-    """Smallest and largest input value that the input code was calibrated for."""
-    spec = network.input
-    return spec.low * spec.scale, spec.high * spec.scale
+def calibrated_ranges(network: Network) -> tuple[tuple[float, float], ...]:
+    """For each input, in order, the smallest and the largest value that its code was calibrated for."""
+    return tuple((spec.low * spec.scale, spec.high * spec.scale) for spec in network.inputs)
 
 
 def add_counters(a: Counters, b: Counters) -> Counters:

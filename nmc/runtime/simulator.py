@@ -50,7 +50,7 @@ def simulate(
 
     Args:
         routed: the mapping; its network is quantized and aligned.
-        inputs: (N, *input population shape) int64, as `nmc.ir.reference.encode` makes them.
+        inputs: (N, *network.input_shape) int64, as `nmc.ir.reference.encode` makes them.
         trace: of ``messages``, ``potentials``.
         threads: at most this many; None: one per processor. Results do not depend on it.
         progress: called with a text and the fraction done, after every sample.
@@ -73,12 +73,12 @@ def execute(
 ) -> Execution:
     """`simulate` for tables that were built before."""
     network = program.network
-    shape = network.by_name[network.input.population].shape
+    shape = network.input_shape
     if inputs.shape[1:] != shape or not np.issubdtype(inputs.dtype, np.integer):
         raise NmcError.single(
             "data-shape",
-            f"inputs are {inputs.dtype} of shape {inputs.shape[1:]} per sample, the input population "
-            f"'{network.input.population}' takes integers of shape {shape}",
+            f"inputs are {inputs.dtype} of shape {inputs.shape[1:]} per sample, "
+            f"the input {', '.join(map(repr, network.by_input))} takes integers of shape {shape}",
             ExitCode.USAGE,
             help="encode float samples first (nmc.ir.reference.encode)",
         )

@@ -151,7 +151,7 @@ class _Builder:
         current = self._output(current)
         scales = {p.name: np.ones(p.shape[0]) for p in self.populations}
         outputs = (OutputSpec(current.name, np.ones(()), current.shape),)
-        return Network(name, tuple(self.populations), tuple(self.projections), spec, outputs, self.timesteps, scales)
+        return Network(name, tuple(self.populations), tuple(self.projections), (spec,), outputs, self.timesteps, scales)
 
     # Populations
 

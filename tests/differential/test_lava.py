@@ -203,7 +203,7 @@ def _by_hand(kind: str) -> tuple[Network, np.ndarray]:
     projections.append(Projection("out", last.name, "out", skip, origin, 1, shift, np.array(11)))
     outputs = (OutputSpec("out", np.ones(()), (n,)),)
     scales = {p.name: np.ones(()) for p in populations}
-    network = Network(kind, tuple(populations), tuple(projections), spec, outputs, steps, scales)
+    network = Network(kind, tuple(populations), tuple(projections), (spec,), outputs, steps, scales)
     return network, rng.integers(0, 256, (4, n))
 
 

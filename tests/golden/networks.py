@@ -74,5 +74,5 @@ def network_of(cases: tuple[Golden, ...] = GOLDEN, timesteps: int = 20) -> tuple
     spec = InputSpec("pacemaker", (2,), 1.0, 0, 255, "bias", bias_exp=6)
     outputs = (OutputSpec("output", np.ones(()), (1,)),)
     scales = {p.name: np.ones(()) for p in populations}
-    network = Network("golden", tuple(populations), tuple(edges), spec, outputs, timesteps, scales)
+    network = Network("golden", tuple(populations), tuple(edges), (spec,), outputs, timesteps, scales)
     return network, np.array([0, 1], dtype=np.int64)

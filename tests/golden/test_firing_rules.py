@@ -108,7 +108,13 @@ def _loop(
     projections = (edge("in>loop", "in", forward, 1), edge("loop>loop", "loop", back, delay))
     spec = InputSpec("in", (1,), 1.0, 0, 255)
     network = Network(
-        "loop", populations, projections, spec, (OutputSpec("loop", np.array(1.0), (1,)),), 6, {"loop": np.array(1.0)}
+        "loop",
+        populations,
+        projections,
+        (spec,),
+        (OutputSpec("loop", np.array(1.0), (1,)),),
+        6,
+        {"loop": np.array(1.0)},
     )
     assert network.recurrent == {"loop>loop"}
     return network

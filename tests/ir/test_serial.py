@@ -91,7 +91,7 @@ def test_every_neuron_field_survives() -> None:
     )
     spec = replace(network.input, perm=(2, 0, 1), split_sign=True, mode="bias", bias_exp=3)
     changed = replace(
-        network, populations=populations, input=spec, outputs=(replace(network.output, head="softmax", name="y"),)
+        network, populations=populations, inputs=(spec,), outputs=(replace(network.output, head="softmax", name="y"),)
     )
     assert_same(through_bytes(changed), changed)
 

@@ -124,7 +124,7 @@ def loop_network(seed, kind="mixed", rule="binary", *, loops=3):
     spec = InputSpec("in", (2, 4, 4), 1.0, -90, 90, mode)
     output = OutputSpec("out", np.ones(()), (4,))
     scales = {p.name: np.ones(()) for p in populations}
-    return Network("loop", tuple(populations), tuple(projections), spec, (output,), steps, scales)
+    return Network("loop", tuple(populations), tuple(projections), (spec,), (output,), steps, scales)
 
 
 def loop_inputs(seed, count=2):

@@ -38,7 +38,7 @@ def chain(weights, neurons, *, timesteps=4, shifts=None, biases=None, signed=Tru
     spec = InputSpec("x", populations[0].shape, 1.0, -(2**15), 2**15)
     outputs = (OutputSpec(populations[-1].name, np.ones(()), populations[-1].shape),)
     scales = {p.name: np.ones(1) for p in populations}
-    return Network("chain", tuple(populations), tuple(projections), spec, outputs, timesteps, scales)
+    return Network("chain", tuple(populations), tuple(projections), (spec,), outputs, timesteps, scales)
 
 
 def one_core_each(network):

@@ -65,7 +65,7 @@ def rate_network(seed, *, rules=True):
     spec = InputSpec("in", shape, 1.0, -128 if signed else 0, 127 if signed else 255, mode)
     output = OutputSpec(populations[-1].name, np.ones(()), (5,))
     scales = {p.name: np.ones(()) for p in populations}
-    return Network("rate", tuple(populations), tuple(projections), spec, (output,), steps, scales)
+    return Network("rate", tuple(populations), tuple(projections), (spec,), (output,), steps, scales)
 
 
 def weights(rng, shape):

@@ -69,7 +69,7 @@ def test_a_kernel_is_stored_once_and_its_rows_are_single_runs():
     spec = InputSpec("x", (3, 6, 6), 1.0, 0, 255)
     outputs = (OutputSpec("y", np.ones(()), (8, 6, 6)),)
     projections = (Projection("x>y", "x", "y", conv, ORIGIN),)
-    network = Network("conv", populations, projections, spec, outputs, 1, {})
+    network = Network("conv", populations, projections, (spec,), outputs, 1, {})
     everything = ((0, 3, 1), (0, 6, 1), (0, 6, 1))
     tops = [((0, 8, 1), (a, a + 2, 1), (0, 6, 1)) for a in (0, 2, 4)]
     clusters = (

@@ -65,7 +65,7 @@ class Build:
             "test",
             tuple(self.populations),
             tuple(self.projections),
-            spec,
+            (spec,),
             (OutputSpec(last.name, np.array(1.0), last.shape),),
             timesteps,
             {},

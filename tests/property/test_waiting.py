@@ -66,7 +66,7 @@ def test_a_neuron_by_hand(wait: int, sent: list[int], held: list[int]) -> None:
     )
     spec = InputSpec("input", (1,), 1.0, 0, 255)
     outputs = (OutputSpec("output", np.ones(()), (1,)),)
-    network = Network("n", (source, target, readout), projections, spec, outputs, 3, {})
+    network = Network("n", (source, target, readout), projections, (spec,), outputs, 3, {})
     verify_program(network)
     trace = reference.run(network, np.array([3]))
     assert trace.messages["target"].reshape(-1).tolist() == sent

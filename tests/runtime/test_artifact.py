@@ -226,7 +226,7 @@ def swap(members: dict[str, bytes]) -> None:
         (edit("mapping.json", routes=[{}]), "document-invalid", "missing"),
         (edit("mapping.json", cores=[]), "ir-invalid", "lie on no core"),
         (edit("mapping.json", format=7), "artifact-newer", "format 7"),
-        (edit("manifest.json", format=3), "artifact-newer", "format 3"),
+        (edit("manifest.json", format=4), "artifact-newer", "format 4"),
         (edit("manifest.json", format="1"), "artifact-corrupt", "without a format version"),
         (edit("manifest.json", format=True), "artifact-corrupt", "without a format version"),
         (lambda members: members.update({"manifest.json": b"[]"}), "artifact-corrupt", "format version"),

@@ -75,9 +75,9 @@ def test_hash_depends_on_values_and_not_on_the_file(tmp_path: Path, samples: Any
 
 
 def test_random_is_seeded_and_warns() -> None:
-    first = load_data("random:8", SHAPE, PLAIN, seed=3, value_range=(-1.0, 2.0))
-    again = load_data("random:8", SHAPE, PLAIN, seed=3, value_range=(-1.0, 2.0))
-    other = load_data("random:8", SHAPE, PLAIN, seed=4, value_range=(-1.0, 2.0))
+    first = load_data("random:8", SHAPE, PLAIN, seed=3, value_ranges=((-1.0, 2.0),))
+    again = load_data("random:8", SHAPE, PLAIN, seed=3, value_ranges=((-1.0, 2.0),))
+    other = load_data("random:8", SHAPE, PLAIN, seed=4, value_ranges=((-1.0, 2.0),))
     assert np.array_equal(first.x, again.x) and not np.array_equal(first.x, other.x)
     assert first.x.shape == (8, *SHAPE) and first.x.min() >= -1 and 1 < first.x.max() < 2
     assert first.warnings[0].severity == "warning" and first.warnings[0].slug == "data-random"

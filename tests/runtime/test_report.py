@@ -134,7 +134,7 @@ def test_the_layout_of_the_file_is_stated() -> None:
         given = [0, 0, 0]
         for axis, source in enumerate(perm):
             given[source] = spec.shape[axis]
-        network = replace(routed.network, input=replace(spec, shape=tuple(given), perm=perm))
+        network = replace(routed.network, inputs=(replace(spec, shape=tuple(given), perm=perm),))
         report = static_report(
             replace(routed, network=network), small_target(), EventCounts(0, 12, 0.0, 0.0), use={}, macs=0
         )

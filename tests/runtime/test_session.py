@@ -11,7 +11,7 @@ from nmc.ir.reference import decode, encode
 from nmc.ir.reference import run as reference_run
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.device import Execution, Trace
-from nmc.runtime.session import calibrated_range, run
+from nmc.runtime.session import calibrated_ranges, run
 from nmc.runtime.simulator import Simulator
 from tests.runtime.artifacts import residual_artifact, samples
 
@@ -58,5 +58,5 @@ def test_missing_devices_end_with_exit_6() -> None:
 
 
 def test_calibrated_range_is_that_of_the_code() -> None:
-    low, high = calibrated_range(residual_artifact().network)
+    ((low, high),) = calibrated_ranges(residual_artifact().network)
     assert low == 0.0 and 0.99 < high <= 1.0

@@ -27,7 +27,7 @@ from nmc.backends.loihi.emit_synapses import (
     offset_lines,
     plan_network,
 )
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.network import Network
 from nmc.ir.neurons import has_potential
@@ -134,7 +134,7 @@ def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> 
     populations = network.populations
     potentials = [numbers[p.name] for p in populations if has_potential(p.neuron)]
     loaded = [numbers[p.name] for p in populations if restored_by_loader(network, p)]
-    own = ", ".join(_own(network))
+    own, several = ", ".join(_own(network)), len(network.inputs) > 1
     fields = {
         "@SUMMARY@": f"{len(populations)} populations, {len(network.projections)} projections, "
         f"{network.timesteps} time steps per sample.\n",
@@ -145,6 +145,8 @@ def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> 
         "@STARTS@": int_tuple(tuple(p.sends_from for p in populations)),
         "@POTENTIALS@": int_tuple(tuple(potentials)),
         "@LOADED@": int_tuple(tuple(loaded)),
+        "@COLUMNS@": "neurons of the input population" + "s, one behind the other" * several,
+        "@WIDTH@": str(size(network.input_shape)) if several else "NEURONS[INPUT]",
         "@INPUT@": str(numbers[network.input.population]),
         "@OUTPUTS@": int_tuple(tuple(numbers[name] for name in network.read_outs)),
         "@BUILD@": "\n".join("    " + line for line in build),
@@ -159,7 +161,6 @@ def _filled(text: str, fields: Mapping[str, str]) -> str:
 
 
 def _readme(network: Network) -> str:
-    spec = network.input
     own = microcode(network)
     if own:
         hardware = "\n".join(f"* {line}." for line in own) + (
@@ -171,12 +172,11 @@ def _readme(network: Network) -> str:
         "\n\nA read-out neuron has the threshold 131071, the largest of the hardware's 17 bits, where its potential\n"
         "is proven to stay below it, and 131072 elsewhere: it then saturates like every potential and never fires."
     )
-    driven = "the bias mantissa of each neuron" if spec.mode == "bias" else "the message that each neuron sends"
     return _filled(
         template("README.md.txt"),
         {
-            "@INPUTS@": str(network.by_name[spec.population].neurons),
-            "@INPUTMODE@": f"{driven}, {int(spec.low)} to {int(spec.high)}.",
+            "@INPUTS@": str(size(network.input_shape)),
+            "@INPUTMODE@": _inputs(network),
             "@OUTPUTS@": _read_outs(network),
             "@STEPS@": str(int(network.timesteps)),
             "@FOLLOW@": f"after {_gap(network)} idle steps" if network.recurrent else "without a break",
@@ -184,6 +184,20 @@ def _readme(network: Network) -> str:
             "@HARDWARE@": hardware,
         },
     )
+
+
+def _inputs(network: Network) -> str:
+    """What the columns of the inputs are."""
+    driven = {"bias": "the bias mantissa of each neuron", "message": "the message that each neuron sends"}
+    if len(network.inputs) == 1:
+        return f"{driven[network.input.mode]}, {int(network.input.low)} to {int(network.input.high)}."
+    numbers = {population.name: number for number, population in enumerate(network.populations)}
+    parts = (
+        f"in columns {int(place.start)} to {int(place.stop) - 1} {driven[network.by_input[name].mode]} of population "
+        f"{numbers[name]}, {int(network.by_input[name].low)} to {int(network.by_input[name].high)}"
+        for name, place in network.input_places.items()
+    )
+    return "; ".join(parts) + "."
 
 
 def _read_outs(network: Network) -> str:

@@ -40,21 +40,22 @@ def check_network(network: Network, sink: DiagnosticSink) -> None:
         return
     _check_input(network, sink)
     for population in network.populations:
-        _check_population(population, population.name == network.input.population, sink)
+        _check_population(population, population.name in network.by_input, sink)
     for projection in network.projections:
         _check_projection(network, projection, sink)
 
 
 def _check_input(network: Network, sink: DiagnosticSink) -> None:
-    population = network.by_name[network.input.population]
-    wanted = Source if network.input.mode == "message" else LIF | IF
-    if not isinstance(population.neuron, wanted) or population.start != 0:
-        sink.error(
-            "lava-input",
-            f"the input population is a {type(population.neuron).__name__} that starts at step {population.start}; "
-            f"mode '{network.input.mode}' cannot drive it",
-            origin=population.origin,
-        )
+    for spec in network.inputs:
+        population = network.by_name[spec.population]
+        wanted = Source if spec.mode == "message" else LIF | IF
+        if not isinstance(population.neuron, wanted) or population.start != 0:
+            sink.error(
+                "lava-input",
+                f"the input population is a {type(population.neuron).__name__} that starts at step {population.start}; "
+                f"mode '{spec.mode}' cannot drive it",
+                origin=population.origin,
+            )
 
 
 def _check_population(population: Population, is_input: bool, sink: DiagnosticSink) -> None:

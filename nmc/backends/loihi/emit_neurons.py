@@ -62,8 +62,16 @@ class PopulationWriter:
     @property
     def driven(self) -> bool:
         """Whether the population takes the sample as its bias."""
-        spec = self.network.input
-        return spec.mode == "bias" and self.population.name == spec.population
+        spec = self.network.by_input.get(self.population.name)
+        return spec is not None and spec.mode == "bias"
+
+    @property
+    def _inputs(self) -> str:
+        """The columns of ``inputs`` that the population takes."""
+        if len(self.network.inputs) == 1:
+            return "inputs"
+        place = self.network.input_places[self.population.name]
+        return f"inputs[:, {int(place.start)}:{int(place.stop)}]"
 
     @property
     def _shape(self) -> str:
@@ -86,7 +94,7 @@ class PopulationWriter:
         match neuron:
             case Source():
                 settings = f"constants={int_tuple(constant_messages(self.constants))}{', once=True' * neuron.once}"
-                return [*lines, f"net.append(source(inputs, period, {settings}))"]
+                return [*lines, f"net.append(source({self._inputs}, period, {settings}))"]
             case GradedReLU() | Graded():
                 lines.append(f"net.append({process}({self._shape}, vth=0))")
             case LIF():
@@ -133,13 +141,14 @@ class PopulationWriter:
     def _bias(self, mantissa: Array, constant: int) -> str:
         if not self.driven:
             return self._parameter("bias", mantissa, constant)
-        return f"padded(inputs[0], {constant}, {self.constants})" if self.constants else "inputs[0]"
+        first = f"{self._inputs}[0]"
+        return f"padded({first}, {constant}, {self.constants})" if self.constants else first
 
     def _drive(self) -> list[str]:
         if not self.driven:
             return []
         constant = 1 if isinstance(self.population.neuron, IF) else CONSTANT_BIAS
-        values = f"padded(inputs, {constant}, {self.constants})" if self.constants else "inputs"
+        values = f"padded({self._inputs}, {constant}, {self.constants})" if self.constants else self._inputs
         return [f"drive(net[{self.number}].bias_mant, {values}, period)"]
 
     def _lif(self, neuron: LIF, process: str) -> list[str]:
@@ -229,7 +238,8 @@ def never_fires(network: Network, population: Population) -> bool:
     for projection in network.incoming[population.name]:
         source = network.by_name[projection.source].neuron
         if isinstance(source, Source):
-            message = max(abs(network.input.low), abs(network.input.high))
+            spec = network.by_input[projection.source]
+            message = max(abs(spec.low), abs(spec.high))
         elif (levels := spike_levels(source)) is not None:
             message = max(abs(level) for level in levels)
         else:

@@ -16,7 +16,7 @@ from nmc.backends.api import Payload
 from nmc.backends.loihi.emit import PROGRAM, template
 from nmc.backends.loihi.interpreter import HELP, LavaInterpreter, find_lava, isolated_environment
 from nmc.backends.loihi.process_tree import Ended, run_limited
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Pool, size
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
 from nmc.ir.neurons import has_potential
@@ -143,7 +143,7 @@ def _synapses_about(connectivity: Connectivity) -> int:
 
 def _parts(network: Network, inputs: Array, trace: frozenset[str]) -> list[Array]:
     """Inputs cut so that no run holds more than `SAMPLES_MAX_ELEMENTS`."""
-    neurons = network.by_name[network.input.population].neurons
+    neurons = size(network.input_shape)
     if trace:
         neurons += 2 * sum(p.neurons for p in network.populations)
     most = max(1, SAMPLES_MAX_ELEMENTS // max(1, neurons * (network.timesteps + 1)))
@@ -164,7 +164,7 @@ def _unpack(job: Job, folder: Path) -> list[str]:
             ExitCode.USAGE,
             help="compile with --target loihi",
         )
-    shape = job.network.by_name[job.network.input.population].shape
+    shape = job.network.input_shape
     if not len(job.inputs) or job.inputs.shape[1:] != shape:
         raise ValueError(f"inputs of shape {job.inputs.shape}; (N >= 1, {', '.join(map(str, shape))}) are needed")
     if not job.trace <= TRACES:

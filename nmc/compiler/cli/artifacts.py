@@ -27,13 +27,13 @@ def load_samples(session: Session, artifact: Artifact, spec: str, *, seed: int =
     """
     from nmc.runtime.data import Preprocessing, load_data
     from nmc.runtime.labels import unused_labels
-    from nmc.runtime.session import calibrated_range
+    from nmc.runtime.session import calibrated_ranges
 
     if limit is not None and limit < 1:
         raise NmcError.single("bad-option", f"--samples takes a number of at least 1; got {limit}", ExitCode.USAGE)
     preprocessing = Preprocessing.from_dict(artifact.manifest["preprocessing"])
-    in_range = calibrated_range(artifact.network)
-    data = load_data(spec, artifact.network.input.shape, preprocessing, seed=seed, value_range=in_range)
+    in_range = calibrated_ranges(artifact.network)
+    data = load_data(spec, artifact.input_shapes, preprocessing, seed=seed, value_ranges=in_range)
     session.report((*data.warnings, *unused_labels(artifact.network, data)))
     return data if limit is None or limit >= len(data) else data.head(limit)
 

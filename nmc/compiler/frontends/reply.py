@@ -88,7 +88,8 @@ def write_reply(reply: Reply, file: IO[bytes]) -> None:
             "graph": graph,
             "operators": _operators(source.operators),
             "sha256": source.sha256,
-            "integers": None if source.integers is None else list(source.integers),
+            "integers": source.integers,
+            "warnings": _diagnostics(source.warnings),
         }
         head["members"] = ["onnx", *tensors]
         members = [source.onnx, *tensors.values()]
@@ -165,13 +166,17 @@ def _read_model(tree: Any, members: dict[str, bytes]) -> SourceModel:
     if not isinstance(graph, LayerGraph):
         raise ValueError("no layers")
     verify_program(graph)
-    limits = None
-    if tree["integers"] is not None:
-        low, high = tree["integers"]
-        limits = (_number(low), _number(high))
+    limits = tuple(None if ends is None else _limits(*ends) for ends in tree["integers"])
+    if len(limits) != len(graph.inputs):
+        raise ValueError("limits of other inputs")
+    warnings = _read_diagnostics(tree["warnings"])
     # The name becomes the artifact's: no path, whatever the file was called.
     name = Path(_text(tree["name"])).name
-    return SourceModel(name, onnx, graph, _read_operators(tree["operators"]), _text(tree["sha256"]), limits)
+    return SourceModel(name, onnx, graph, _read_operators(tree["operators"]), _text(tree["sha256"]), limits, warnings)
+
+
+def _limits(low: Any, high: Any) -> tuple[int, int]:
+    return _number(low), _number(high)
 
 
 def _read_operators(trees: Any) -> tuple[OperatorUse, ...]:

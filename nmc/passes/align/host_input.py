@@ -11,10 +11,10 @@ from nmc.passes.base import Context
 
 @dataclass(frozen=True)
 class HostInput:
-    """Let the host compute the populations that read nothing but the input.
+    """Let the host compute the populations that read nothing but inputs.
 
     Their messages enter the chip at the host's port, and their operations count as the
-    host's. The input population itself is on the host then, whatever its neurons.
+    host's. The input populations themselves are on the host then, whatever their neurons.
     """
 
     name: ClassVar[str] = "host-input"
@@ -24,11 +24,11 @@ class HostInput:
 
     def run(self, program: Network, context: Context) -> Network:
         """The same network with `on_host` set; read-outs always stay on the chip."""
-        entry = program.input.population
-        moved = {entry}
+        entries = set(program.by_input)
+        moved = set(entries)
         for population in program.populations:
             sources = {p.source for p in program.incoming[population.name]}
-            if sources == {entry} and population.name not in program.read_outs:
+            if sources and sources <= entries and population.name not in program.read_outs:
                 moved.add(population.name)
         populations = tuple(replace(p, on_host=p.on_host or p.name in moved) for p in program.populations)
         return replace(program, populations=populations)

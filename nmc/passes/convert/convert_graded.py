@@ -13,10 +13,11 @@ from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Neuron, Reset
+from nmc.ir.samples import parted
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.convert.encode_input import encode_input
-from nmc.passes.convert.units import Units, read_units
+from nmc.passes.convert.units import UnitInput, Units, read_units
 from nmc.passes.quantize.fit_graded import SUM_LIMIT, effective_fan_in
 
 
@@ -46,10 +47,13 @@ class ConvertGraded:
                 help="use --coding rate, or a target with graded messages (`nmc targets`)",
             )
         units = read_units(program)
-        bits = _input_bits(units, target)
-        encoded = encode_input(units, context.calibration.inputs, target, Reset.SUBTRACT, bits)
-        scales: dict[str, Array] = {encoded.population.name: np.array(encoded.scale)}
-        populations, projections = [encoded.population], []
+        parts = parted(context.calibration.inputs, [entry.shape for entry in units.inputs])
+        encoded = [
+            encode_input(entry, part, target, Reset.SUBTRACT, _input_bits(units, entry, target))
+            for entry, part in zip(units.inputs, parts, strict=True)
+        ]
+        scales: dict[str, Array] = {entry.population.name: np.array(entry.scale) for entry in encoded}
+        populations, projections = [entry.population for entry in encoded], []
         for unit in units.units:
             for number, term in enumerate(unit.terms):
                 projections.append(
@@ -66,13 +70,14 @@ class ConvertGraded:
             neuron: Neuron = GradedReLU() if unit.relu else Graded()
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
         outputs = units.output_specs(1.0)
-        return Network(program.name, tuple(populations), tuple(projections), encoded.spec, outputs, 1, scales)
+        inputs = tuple(entry.spec for entry in encoded)
+        return Network(program.name, tuple(populations), tuple(projections), inputs, outputs, 1, scales)
 
 
-def _input_bits(units: Units, target: Target) -> int:
+def _input_bits(units: Units, entry: UnitInput, target: Target) -> int:
     """Bits of an input message: as many as the target has, as long as no sum of a reader may reach 2^31."""
     top = min(target.weights.high, -target.weights.low)
-    readers = (term.connectivity for unit in units.units for term in unit.terms if term.source == units.input.name)
+    readers = (term.connectivity for unit in units.units for term in unit.terms if term.source == entry.layer.name)
     fan_in = max((effective_fan_in(reader) for reader in readers), default=1.0)
     # Half of the sum is left to the bias.
     room = int(np.log2(SUM_LIMIT / (2 * max(top, 1) * fan_in)))

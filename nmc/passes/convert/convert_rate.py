@@ -16,7 +16,7 @@ from nmc.ir.reference import per_channel
 from nmc.kernels.propagate import to_channels_last
 from nmc.kernels.statistics import best_thresholds
 from nmc.passes.base import Context
-from nmc.passes.convert.encode_input import encode_input
+from nmc.passes.convert.encode_input import encode_inputs
 from nmc.passes.convert.units import Unit, read_units
 
 CANDIDATES = (0.12, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.58, 0.66, 0.74, 0.82, 0.91, 1.0)
@@ -82,16 +82,16 @@ class ConvertRate:
                 help="use --coding graded, or a target with LIF neurons (`nmc targets`)",
             )
         units = read_units(program)
-        encoded = encode_input(units, context.calibration.inputs, context.target, self.reset)
+        encoded = encode_inputs(units, context.calibration.inputs, context.target, self.reset)
         hidden = [unit.name for unit in units.units if unit.relu]
         activations = context.calibration.activations(hidden)
-        scales: dict[str, Array] = {encoded.population.name: np.array(encoded.scale)}
-        populations, projections = [encoded.population], []
+        scales: dict[str, Array] = {name: np.array(entry.scale) for name, entry in encoded.items()}
+        populations, projections = [entry.population for entry in encoded.values()], []
         for unit in units.units:
             for number, term in enumerate(unit.terms):
                 connectivity = term.connectivity
-                if term.source == encoded.population.name:
-                    connectivity = encoded.adapt(connectivity)
+                if term.source in encoded:
+                    connectivity = encoded[term.source].adapt(connectivity)
                 projections.append(
                     Projection(
                         f"{term.source}>{unit.name}" + (f"#{number}" if number else ""),
@@ -108,9 +108,8 @@ class ConvertRate:
                 scales[unit.name] = np.array(1.0)
                 populations.append(Population(unit.name, unit.shape, IdealIntegrator(bias(unit)), unit.origin))
         outputs = units.output_specs(1.0 / self.timesteps)
-        return Network(
-            program.name, tuple(populations), tuple(projections), encoded.spec, outputs, self.timesteps, scales
-        )
+        inputs = tuple(entry.spec for entry in encoded.values())
+        return Network(program.name, tuple(populations), tuple(projections), inputs, outputs, self.timesteps, scales)
 
     def _neuron(self, unit: Unit, values: Array, context: Context) -> tuple[IF, Array]:
         """The neuron of a unit, and the real value of one spike per step, per channel."""

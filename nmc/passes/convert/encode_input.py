@@ -11,7 +11,8 @@ from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Shape, Spars
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import InputSpec, Population
 from nmc.ir.neurons import IF, Reset, Source
-from nmc.passes.convert.units import Units
+from nmc.ir.samples import parted
+from nmc.passes.convert.units import UnitInput, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +63,32 @@ PIXEL_BITS = 8
 """Of an input message, where its resolution is not what counts."""
 
 
-def encode_input(units: Units, inputs: Array, target: Target, reset: Reset, bits: int = PIXEL_BITS) -> EncodedInput:
-    """Choose the integer code of the input from the range of the calibration inputs.
+def encode_inputs(units: Units, samples: Array, target: Target, reset: Reset) -> dict[str, EncodedInput]:
+    """`encode_input` for every input, by population.
+
+    Args:
+        units: the network.
+        samples: (N, ...) float32 calibration inputs, those of several inputs joined.
+        target: as in `encode_input`.
+        reset: likewise.
+    """
+    parts = parted(samples, [entry.shape for entry in units.inputs])
+    found = [encode_input(entry, part, target, reset) for entry, part in zip(units.inputs, parts, strict=True)]
+    return {encoded.population.name: encoded for encoded in found}
+
+
+def encode_input(
+    entry: UnitInput, samples: Array, target: Target, reset: Reset, bits: int = PIXEL_BITS
+) -> EncodedInput:
+    """Choose the integer code of an input from the range of its calibration samples.
 
     Targets with graded messages get one message of at most ``input_bits`` per value and step
     (unsigned where no input is negative). Others get a population of spiking neurons
     driven by their bias; inputs with negative values then take two neurons each.
 
     Args:
-        units: the network.
-        inputs: (N, ...) float32 calibration inputs.
+        entry: the input.
+        samples: (N, *shape of the input) float32.
         target: decides the code.
         reset: of a spiking input population.
         bits: of a message, if the target's messages have as many.
@@ -79,21 +96,22 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset, bits
     Raises:
         NmcError: (exit 2) the target takes neither messages nor a bias.
     """
-    low, high = float(inputs.min()), float(inputs.max())
+    low, high = float(samples.min()), float(samples.max())
     largest = max(abs(low), abs(high)) or 1.0
-    signed, layer = low < 0, units.input
+    signed, layer = low < 0, entry.layer
     shape = layer.shape
     bits = min(bits, target.messages.input_bits)
     if bits:
         top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
         spec = InputSpec(
             layer.name,
-            units.input_shape,
+            entry.shape,
             largest / top,
             -top - 1 if signed else 0,
             top,
             "message",
-            perm=units.input_perm,
+            perm=entry.perm,
+            name=entry.name,
         )
         return EncodedInput(Population(layer.name, shape, Source(bits, signed), layer.origin), spec, largest / top)
     top, exponent, bar = _drive(target, reset)
@@ -101,14 +119,15 @@ def encode_input(units: Units, inputs: Array, target: Target, reset: Reset, bits
         shape = (2 * shape[0], *shape[1:])
     spec = InputSpec(
         layer.name,
-        units.input_shape,
+        entry.shape,
         largest / top,
         -top if signed else 0,
         top,
         "bias",
         split_sign=signed,
         bias_exp=exponent,
-        perm=units.input_perm,
+        perm=entry.perm,
+        name=entry.name,
     )
     threshold = np.array(bar)
     neuron = IF(threshold, np.zeros(()), threshold / 2, reset)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import Add, Head, Input, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
+from nmc.ir.layers import Add, Head, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
 from nmc.ir.network import OutputSpec
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
@@ -59,21 +59,34 @@ class UnitOutput:
 
 
 @dataclass(frozen=True, eq=False)
+class UnitInput:
+    """An input of the network.
+
+    Attributes:
+        layer: that is the input as the chip sees it (after a transposition or reshape on the
+            host, if there is one).
+        shape: of a sample in the ONNX file.
+        perm: transposition of a sample's axes that the host does, or None.
+        name: in the ONNX file; empty where there is one input only.
+    """
+
+    layer: Layer
+    shape: Shape
+    perm: tuple[int, ...] | None
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Units:
     """All units in topological order, and the two ends of the network.
 
     Attributes:
-        input: the layer that is the network's input as the chip sees it (after a
-            transposition or reshape on the host, if there is one).
-        input_shape: of a sample in the ONNX file.
-        input_perm: transposition of a sample's axes that the host does, or None.
-        outputs: in the order of the ONNX file.
+        inputs: in the order of the ONNX file.
+        outputs: likewise.
     """
 
     units: tuple[Unit, ...]
-    input: Layer
-    input_shape: Shape
-    input_perm: tuple[int, ...] | None
+    inputs: tuple[UnitInput, ...]
     outputs: tuple[UnitOutput, ...]
 
     def output_specs(self, scale: float) -> tuple[OutputSpec, ...]:
@@ -120,11 +133,7 @@ def read_units(graph: LayerGraph) -> Units:
         NmcError: `graph` is not canonical (an internal fault of an earlier pass).
     """
     layers = graph.by_name
-    entry, perm = graph.input, None
-    for layer in graph.layers:
-        if isinstance(layer.op, Transpose | Reshape) and layer.inputs == (graph.input.name,):
-            # Encoding brings the input into the population's shape, so a reshape needs no more.
-            entry, perm = layer, layer.op.perm if isinstance(layer.op, Transpose) else None
+    inputs = _inputs(graph)
     ends = [layers[name] for name in graph.outputs]
     tails = [layers[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
     units: list[Unit] = []
@@ -143,17 +152,17 @@ def read_units(graph: LayerGraph) -> Units:
             terms, bias = _terms(layer, layers)
             units.append(Unit(layer.name, layer.shape, terms, bias, False, layer.origin))
     units.extend(_counter(tail) for tail in dict.fromkeys(tails) if isinstance(tail.op, Relu))
-    known = {entry.name, *(unit.name for unit in units)}
+    known = {*(entry.layer.name for entry in inputs), *(unit.name for unit in units)}
     for unit in units:
         for term in unit.terms:
             if term.source not in known:
                 raise NmcError.single(
                     "graph-not-canonical",
-                    f"{unit.name} reads {term.source}, which is neither the input nor a ReLU",
+                    f"{unit.name} reads {term.source}, which is neither an input nor a ReLU",
                     ExitCode.INTERNAL,
                     origin=unit.origin,
                 )
-    if not isinstance(graph.input.op, Input) or not units:
+    if not units:
         raise NmcError.single(
             "graph-empty",
             "the network has no layer with weights to put on a chip",
@@ -169,7 +178,22 @@ def read_units(graph: LayerGraph) -> Units:
         )
         for name, end, tail in zip(graph.output_names or graph.outputs, ends, tails, strict=True)
     )
-    return Units(tuple(units), entry, graph.input.shape, perm, outputs)
+    return Units(tuple(units), inputs, outputs)
+
+
+def _inputs(graph: LayerGraph) -> tuple[UnitInput, ...]:
+    """The inputs as the chip sees them."""
+    found = []
+    for layer in graph.inputs:
+        seen, perm = layer, None
+        moved = [graph.by_name[name] for name in graph.users[layer.name]]
+        for reader in moved:
+            if isinstance(reader.op, Transpose | Reshape):
+                # Encoding brings the input into the population's shape, so a reshape needs no more.
+                seen, perm = reader, reader.op.perm if isinstance(reader.op, Transpose) else None
+        name = layer.origin.node if len(graph.inputs) > 1 else ""
+        found.append(UnitInput(seen, layer.shape, perm, name))
+    return tuple(found)
 
 
 def _counter(relu: Layer) -> Unit:

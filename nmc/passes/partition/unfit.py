@@ -103,7 +103,7 @@ def _fewer_inputs(model: DemandModel, demand: Demand, allowed: int, inputs: int)
         taps = allowed * height * width // inputs
         if taps >= 1 and height * width > 1:
             texts.append(f"use a smaller kernel: at most {taps} taps instead of {window}")
-    elif projection.source == model.network.input.population:
+    elif projection.source in model.network.by_input:
         texts.append("let the host compute the layer: --host-input")
         texts.append(f"prune: at most {allowed} non-zero weights per neuron instead of {inputs}")
     else:

@@ -13,9 +13,8 @@ from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, IdealIntegrator, Source
 from nmc.ir.reference import encode
 from nmc.kernels.calibrate_rows import Rows
-from nmc.kernels.layerwise import AnalogStep, LaidPopulation, LaidProjection, analog
+from nmc.kernels.layerwise import AnalogStep, LaidPopulation, LaidProjection, analog, joined_channels_last
 from nmc.kernels.parallel import parallel
-from nmc.kernels.propagate import to_channels_last
 from nmc.passes.base import Context
 from nmc.passes.quantize.calibrate_layer import CalibratedLayer, LayerTask, calibrate_layer
 from nmc.passes.quantize.quantize_rate import Quantizer, input_neuron
@@ -84,7 +83,7 @@ class _Run:
         self.sent: dict[str, list[Array]] = {}
         self._left = {name: len(projections) for name, projections in network.outgoing.items()}
         inputs = encode(network, context.calibration.inputs[: _samples_that_fit(network)])
-        self._flat = to_channels_last(inputs, network.by_name[network.input.population].shape)
+        self._flat = joined_channels_last(network, inputs)
         self._analog: Iterator[AnalogStep] = analog(network, inputs)
         self._quantizer = Quantizer.of(network, context.target, options.bits)
 
@@ -95,7 +94,7 @@ class _Run:
         drive = np.zeros((0, 0)) if isinstance(neuron, Source) else next(self._analog).drive
         if not incoming:
             stored = population if isinstance(neuron, Source) else input_neuron(population, self.network)
-            self.sent[population.name] = self._respond(stored, None, is_input=True)
+            self.sent[population.name] = self._respond(stored, None)
             return CalibratedLayer(population, ())
         folded = tuple(self._refolded(p) for p in incoming)
         if not isinstance(neuron, IF | IdealIntegrator):
@@ -131,12 +130,12 @@ class _Run:
         by_weight = ratio if ratio.ndim == 0 else ratio[connectivity.column_channel()]
         return replace(projection, connectivity=connectivity.with_weight(connectivity.weight * by_weight))
 
-    def _respond(
-        self, population: Population, projections: Sequence[Projection] | None, *, is_input: bool = False
-    ) -> list[Array]:
+    def _respond(self, population: Population, projections: Sequence[Projection] | None) -> list[Array]:
         """Messages of a stored population in every sample."""
         arriving = tuple(LaidProjection.lay(p) for p in projections or ())
-        laid = LaidPopulation(population, arriving, self.network.timesteps, is_input)
+        laid = LaidPopulation(
+            population, arriving, self.network.timesteps, self.network.input_places.get(population.name)
+        )
         out: list[Array] = [np.zeros(0)] * len(self._flat)
 
         def one(index: int) -> None:

@@ -12,7 +12,7 @@ from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded
 from nmc.ir.reference import encode, per_channel
-from nmc.kernels.layerwise import AnalogStep, LaidProjection, analog
+from nmc.kernels.layerwise import AnalogStep, LaidProjection, analog, joined_channels_last
 from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
@@ -65,11 +65,11 @@ class QuantizeGraded:
         bits = context.target.messages.graded_bits
         fit = GradedFit.of(context.target, weight_grid(context.target.weights, self.bits), self.levels)
         inputs = encode(program, context.calibration.inputs[: self.samples or _samples(program)])
-        entry = program.by_name[program.input.population]
-        # The scale of the input is folded into the weights already.
-        scales: dict[str, Array] = {entry.name: np.array(1.0)}
-        ranges = {entry.name: (np.array(float(program.input.low)), np.array(float(program.input.high)))}
-        messages = {entry.name: to_channels_last(inputs, entry.shape)}
+        entries, flat = program.by_input, joined_channels_last(program, inputs)
+        # The scales of inputs are folded into the weights already.
+        scales: dict[str, Array] = {name: np.array(1.0) for name in entries}
+        ranges = {name: (np.array(float(spec.low)), np.array(float(spec.high))) for name, spec in entries.items()}
+        messages = {name: np.ascontiguousarray(flat[:, place]) for name, place in program.input_places.items()}
         left = {name: len(outgoing) for name, outgoing in program.outgoing.items()}
         projections: dict[str, Projection] = {}
         for step in analog(program, inputs):

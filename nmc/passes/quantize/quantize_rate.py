@@ -113,7 +113,8 @@ class QuantizeRate:
 def _message_ranges(network: Network) -> Mapping[str, tuple[int, int]]:
     ranges = {}
     for population in network.populations:
-        ranges[population.name] = spike_levels(population.neuron) or (network.input.low, network.input.high)
+        spec = network.by_input.get(population.name, network.input)
+        ranges[population.name] = spike_levels(population.neuron) or (spec.low, spec.high)
     return ranges
 
 
@@ -172,7 +173,7 @@ def input_neuron(population: Population, network: Network) -> Population:
     neuron = population.neuron
     if not isinstance(neuron, IF):
         raise TypeError(f"{population.name} is not a spiking input")
-    exponent = np.array(network.input.bias_exp, dtype=np.int64)
+    exponent = np.array(network.by_input[population.name].bias_exp, dtype=np.int64)
     threshold = np.maximum(np.rint(neuron.threshold * (1 << int(exponent)) / UNIT).astype(np.int64), 1)
     zero = np.zeros((), dtype=np.int64)
     fire = _in_units(neuron.fire, UNIT / 2.0 ** int(exponent))

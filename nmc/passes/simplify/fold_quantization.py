@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nmc.ir.connectivity import Array
 from nmc.ir.layers import (
     BatchNorm,
     Clip,
@@ -24,6 +25,7 @@ from nmc.ir.layers import (
     Slice,
     Transpose,
 )
+from nmc.ir.samples import parted
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt, without_tensor
 
@@ -61,21 +63,23 @@ class FoldQuantization:
         graph = as_graph(program)
         if not any(isinstance(layer.op, Quantize | Dequantize) for layer in graph.layers):
             return program
-        x = context.calibration.inputs
-        return _Folding(graph, (float(x.min()), float(x.max()))).run()
+        return _Folding(graph, context.calibration.inputs).run()
 
 
 class _Folding:
     """One run of the pass.
 
     Attributes:
+        reach: by input, the least and the largest value of the calibration samples.
         steps: by layer whose integers have become real values: their (scale, zero point).
         layers: the new ones.
     """
 
-    def __init__(self, graph: LayerGraph, reach: tuple[float, float]) -> None:
+    def __init__(self, graph: LayerGraph, samples: Array) -> None:
         self.graph = graph
-        self.reach = reach
+        parts = parted(samples, [layer.shape for layer in graph.inputs])
+        reach = [(float(part.min()), float(part.max())) for part in parts]
+        self.reach = {layer.name: ends for layer, ends in zip(graph.inputs, reach, strict=True)}
         self.taken = {layer.name for layer in graph.layers}
         self.steps: dict[str, tuple[float, int]] = {}
         self.layers: list[Layer] = []
@@ -106,7 +110,9 @@ class _Folding:
         behind = self._root(layer.inputs[0])
         half = op.scale / 2
         unclipped = isinstance(behind.op, Head) or (
-            isinstance(behind.op, Input) and low - half <= self.reach[0] and self.reach[1] <= high + half
+            isinstance(behind.op, Input)
+            and low - half <= self.reach[behind.name][0]
+            and self.reach[behind.name][1] <= high + half
         )
         kept: Op = Identity() if unclipped else Clip(low, high)
         readers = [self.graph.by_name[name] for name in self.graph.users[layer.name]]

@@ -65,9 +65,10 @@ def rebuilt(
             continue
         stack.append((name, True))
         stack.extend((source, False) for source in reversed(known[name].inputs) if source not in done)
-    # The input stays even where nothing reads it: a later pass says so.
-    order[:0] = [layer for layer in known.values() if isinstance(layer.op, Input) and layer.name not in done]
-    return replace(graph, layers=tuple(order), outputs=ends)
+    # Inputs stand first, in their order, and stay even where nothing reads them: samples hold them all.
+    entries = [known[layer.name] for layer in graph.inputs]
+    computed = (layer for layer in order if not isinstance(layer.op, Input))
+    return replace(graph, layers=(*entries, *computed), outputs=ends)
 
 
 def fresh_name(wanted: str, taken: set[str]) -> str:

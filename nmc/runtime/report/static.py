@@ -182,10 +182,11 @@ def _notes(routed: Routed, population: Population, target: Target) -> list[str]:
         notes.append(f"the host sends it, {neuron.bits} bits a message")
     elif population.on_host:
         notes.append("computed by the host")
-    elif population.name == routed.network.input.population:
+    elif population.name in routed.network.by_input:
         notes.append("input, driven by its bias")
-    if population.name == routed.network.input.population:
-        notes.extend(_layout_notes(routed.network.input))
+    spec = routed.network.by_input.get(population.name)
+    if spec is not None:
+        notes.extend(_layout_notes(spec))
     notes.extend(_read_out_notes(routed.network, population.name))
     if not population.on_host and needs_microcode(neuron, target):
         notes.append("neuron microcode on hardware")

@@ -73,13 +73,13 @@ def _stored_parameters(target: Target, network: Network) -> None:
             mantissa, exponent = int(np.abs(neuron.bias_mant).max()), int(neuron.bias_exp.max())
             require(mantissa <= limits.bias_mantissa_max, f"{name}: bias {mantissa} > {limits.bias_mantissa_max}")
             require(exponent <= limits.bias_exponent_max, f"{name}: exponent {exponent} > {limits.bias_exponent_max}")
-    spec = network.input
-    if spec.mode == "message":
-        bits = target.messages.input_bits
-        require(max(spec.high, -spec.low - 1) < 2**bits, f"input {spec.low}..{spec.high} is wider than {bits} bits")
-    else:
-        top = max(spec.high, -spec.low)
-        require(top <= limits.bias_mantissa_max, f"input bias {top} > {limits.bias_mantissa_max}")
+    for spec in network.inputs:
+        if spec.mode == "message":
+            bits = target.messages.input_bits
+            require(max(spec.high, -spec.low - 1) < 2**bits, f"input {spec.low}..{spec.high} is wider than {bits} bits")
+        else:
+            top = max(spec.high, -spec.low)
+            require(top <= limits.bias_mantissa_max, f"input bias {top} > {limits.bias_mantissa_max}")
 
 
 def checker(bench: Bench, case: Case, artifact: Artifact) -> None:

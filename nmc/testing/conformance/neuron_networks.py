@@ -67,7 +67,7 @@ def neuron_network(kind: str, target: Target) -> Network:
             projections.append(Projection(f"{source}>{back}#back", source, back, dense, origins[1], delay))
     outputs = (OutputSpec("output", np.ones(()), (SIZES[-1],)),)
     scales = {population.name: np.ones(()) for population in populations}
-    return Network(kind, tuple(populations), tuple(projections), spec, outputs, TIMESTEPS, scales)
+    return Network(kind, tuple(populations), tuple(projections), (spec,), outputs, TIMESTEPS, scales)
 
 
 def neuron_inputs(network: Network, samples: int) -> Array:

@@ -50,7 +50,7 @@ def renamed(network: Network, names: tuple[str, ...]) -> Network:
             replace(p, name=f"{names[i % len(names)]}{i}", source=new[p.source], target=new[p.target], origin=origin)
             for i, p in enumerate(network.projections)
         ),
-        input=replace(network.input, population=new[network.input.population]),
+        inputs=(replace(network.input, population=new[network.input.population]),),
         outputs=(replace(network.output, population=new[network.output.population]),),
         scales={new[name]: scale for name, scale in network.scales.items()},
     )
@@ -189,7 +189,7 @@ def _one(neuron: LIF | IF | SigmaDelta, bias: int | None = None) -> Network:
         Projection("second", "middle", "out", weights, origin, 1, np.array(1), given),
     )
     spec, outputs = InputSpec("in", (2,), 1.0, 0, 255), (OutputSpec("out", np.ones(()), (2,)),)
-    return Network("one", populations, projections, spec, outputs, 4, {})
+    return Network("one", populations, projections, (spec,), outputs, 4, {})
 
 
 BINARY = Binary()
@@ -328,7 +328,7 @@ def test_refusals_name_the_reason() -> None:
     wide = _with_neuron(network, Integrator(np.array(5000), zero, zero))
     assert _slugs(wide) == {"lava-parameter"}
     assert _slugs(_with(network, shift=np.array(1), bias=np.array(10**6))) == {"lava-projection-bias"}
-    message = replace(network, input=replace(network.input, mode="message"))
+    message = replace(network, inputs=(replace(network.input, mode="message"),))
     assert _slugs(message) == {"lava-input"}
     both = _with(wide, delay=2)
     assert _slugs(both) == {"lava-parameter", "lava-window"}

@@ -75,7 +75,7 @@ def test_integers_at_both_ends(tmp_path: Path, kind: int) -> None:
     model = model_of(nodes, stored, ["N", 3, 4], elem_type=kind)
     source = read_model(saved(model, tmp_path))
     limits = np.iinfo(zero.dtype)
-    assert source.integers == (limits.min, limits.max)
+    assert source.integers == ((limits.min, limits.max),)
     x = np.random.default_rng(0).integers(limits.min, limits.max + 1, (5, 3, 4)).astype(zero.dtype)
     integers = np.asarray(original_output(model, x)).astype(np.float64)
     wanted = (integers - 5) * np.float64(SCALE)

@@ -220,10 +220,11 @@ class GraphBuilder:
         Returns:
             The graph, or None where the sink has errors.
         """
-        value = self.model.graph.input[0]
-        name = self._unique(escaped(value.name) or "input")
-        self._append(Layer(name, Input(), (), input_shape(self.model), Origin(name, "Input", value.name)))
-        self.values[value.name] = name
+        for value in self.model.graph.input:
+            name = self._unique(escaped(value.name) or "input")
+            origin = Origin(escaped(value.name) or name, "Input", value.name)
+            self._append(Layer(name, Input(), (), input_shape(value), origin))
+            self.values[value.name] = name
         inferred: Mapping[str, Shape] | None = None
         reported = {(d.slug, d.origin) for d in self.sink.errors}
         for index, proto in enumerate(self.model.graph.node):
@@ -299,7 +300,7 @@ class GraphBuilder:
         outputs = [value.name for value in self.model.graph.output]
         ends = tuple(self.values.get(name, self.layers[-1].name) for name in outputs)
         name = escaped(self.model.graph.name) or "model"
-        graph = LayerGraph(name, tuple(self.layers), ends, tuple(map(escaped, outputs)))
+        graph = self._without_unused(LayerGraph(name, tuple(self.layers), ends, tuple(map(escaped, outputs))))
         graph = with_hidden_sigmoids(with_heads_last(graph), self.lost)
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
@@ -308,10 +309,30 @@ class GraphBuilder:
             if output not in self.values:
                 self.sink.error(
                     "model-ends",
-                    f"the output '{escaped(output)}' does not depend on the input",
-                    help="compile a network whose outputs are computed from its input",
+                    f"the output '{escaped(output)}' does not depend on an input",
+                    help="compile a network whose outputs are computed from its inputs",
                 )
         return None if self.sink.errors else graph
+
+    def _without_unused(self, graph: LayerGraph) -> LayerGraph:
+        """The graph without inputs that no output depends on, each with a warning, and what reads them."""
+        used: set[str] = set()
+        waiting = list(graph.outputs)
+        while waiting:
+            name = waiting.pop()
+            if name not in used:
+                used.add(name)
+                waiting.extend(graph.by_name[name].inputs)
+        idle = [layer for layer in graph.inputs if layer.name not in used]
+        if not idle or len(idle) == len(graph.inputs):
+            return graph
+        for layer in idle:
+            self.sink.warning(
+                "input-unused",
+                f"no output depends on the input '{layer.origin.node}': it is left out",
+                help="data need not hold it",
+            )
+        return replace(graph, layers=tuple(layer for layer in graph.layers if layer.name in used))
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

@@ -69,7 +69,7 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
     raised = onnx.ModelProto()
     raised.CopyFrom(model)
     if opset_of(model) < OPSET:
-        batch = _fix_batch(raised) if opset_of(model) < BROADCASTS else None
+        batches = _fix_batches(raised) if opset_of(model) < BROADCASTS else []
         try:
             raised = version_converter.convert_version(raised, OPSET)
         except (RuntimeError, ValueError) as error:
@@ -79,28 +79,31 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
                 f"opset {opset_of(model)} cannot be raised to {OPSET}: {escaped(reason)}",
                 help=f"export the model with opset {OPSET} or later",
             )
-        if batch is not None:
-            raised.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(batch)
+        for number, batch in batches:
+            raised.graph.input[number].type.tensor_type.shape.dim[0].CopyFrom(batch)
             del raised.graph.value_info[:]
     raised.ir_version = min(max(raised.ir_version, 8), IR_VERSION)
     return raised
 
 
-def _fix_batch(model: onnx.ModelProto) -> onnx.TensorShapeProto.Dimension | None:
-    """Fix a symbolic batch at 1, in place: below opset 7 the converter must know what is broadcast.
+def _fix_batches(model: onnx.ModelProto) -> list[tuple[int, onnx.TensorShapeProto.Dimension]]:
+    """Fix symbolic batches at 1, in place: below opset 7 the converter must know what is broadcast.
 
     Returns:
-        The axis as it was; None where it had a size.
+        The inputs that had one, by number, with the axis as it was.
     """
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    if not dims or dims[0].dim_value > 0:
-        return None
-    batch = onnx.TensorShapeProto.Dimension()
-    batch.CopyFrom(dims[0])
-    dims[0].dim_value = 1
-    for value in model.graph.output:
+    found = []
+    for number, value in enumerate(model.graph.input):
+        dims = value.type.tensor_type.shape.dim
+        if not dims or dims[0].dim_value > 0:
+            continue
+        batch = onnx.TensorShapeProto.Dimension()
+        batch.CopyFrom(dims[0])
+        dims[0].dim_value = 1
+        found.append((number, batch))
+    for value in model.graph.output if found else ():
         value.type.tensor_type.ClearField("shape")
-    return batch
+    return found
 
 
 INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {TensorProto.INT8: np.dtype(np.int8), TensorProto.UINT8: np.dtype(np.uint8)}
@@ -109,14 +112,14 @@ INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {TensorProto.INT8: np.dtype(np.int8)
 _MOVES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
 
-def float_ends(model: onnx.ModelProto) -> tuple[int, int] | None:
+def float_ends(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
     """Give a model with 8-bit integers at its ends floats there, in place.
 
-    The input's floats hold the same integers. The outputs become real numbers, with the scale
+    An input's floats hold the same integers. The outputs become real numbers, with the scale
     and zero point of the QuantizeLinear that makes them.
 
     Returns:
-        The least and the largest integer that the input takes; None where it takes floats.
+        By input that takes integers: the least and the largest.
     """
     graph = model.graph
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
@@ -124,11 +127,11 @@ def float_ends(model: onnx.ModelProto) -> tuple[int, int] | None:
     for value in graph.output:
         if value.type.tensor_type.elem_type in INTEGER_ENDS:
             _dequantize_output(graph, value, taken)
-    limits = None
+    limits: dict[str, tuple[int, int]] = {}
     for value in graph.input:
         kind = INTEGER_ENDS.get(value.type.tensor_type.elem_type)
         if kind is not None:
-            limits = (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+            limits[value.name] = (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
             integers, scale, zero = (_fresh(f"{value.name}_{what}", taken) for what in ("integers", "scale", "zero"))
             for node in graph.node:
                 node.input[:] = [integers if name == value.name else name for name in node.input]
@@ -176,19 +179,33 @@ def _fresh(wanted: str, taken: set[str]) -> str:
 
 
 def free_batch(model: onnx.ModelProto, sink: DiagnosticSink) -> int | None:
-    """Make axis 0 of the input and of the output the symbolic batch, in place.
+    """Make axis 0 of every input the symbolic batch, in place.
 
     Args:
         model: changed.
-        sink: an error per reason why the input has no fixed shape behind the batch.
+        sink: an error per reason why an input has no fixed shape behind the batch, and where the
+            batches of inputs differ.
 
     Returns:
         The batch size that the file had fixed, None if it was symbolic.
     """
-    value = model.graph.input[0]
+    fixed = {value.name: _free_batch(value, sink) for value in model.graph.input}
+    sizes = {name: batch for name, batch in fixed.items() if batch is not None}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"'{escaped(name)}' {batch}" for name, batch in sizes.items())
+        sink.error(
+            "input-shape",
+            f"the inputs have different batches: {shown}",
+            help="axis 0 of every input is the batch: export with one size for all of them",
+        )
+    return next(iter(sizes.values()), None)
+
+
+def _free_batch(value: onnx.ValueInfoProto, sink: DiagnosticSink) -> int | None:
+    """Make axis 0 of one input the symbolic batch; the size that it had."""
     name = escaped(value.name)
     if value.type.WhichOneof("value") != "tensor_type":
-        sink.error("input-type", f"input '{name}' is no tensor", help="use a network with one tensor input")
+        sink.error("input-type", f"input '{name}' is no tensor", help="use a network whose inputs are tensors")
         return None
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
@@ -219,6 +236,6 @@ def free_batch(model: onnx.ModelProto, sink: DiagnosticSink) -> int | None:
     return fixed
 
 
-def input_shape(model: onnx.ModelProto) -> tuple[int, ...]:
-    """Shape of the input without the batch axis."""
-    return tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)[1:]
+def input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Shape of an input without the batch axis."""
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)[1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class _Reading:
     sha256: str
     graph: LayerGraph | None = None
     onnx: bytes = b""
-    integers: tuple[int, int] | None = None
+    integers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_model(path: Path) -> SourceModel:
@@ -63,7 +63,10 @@ def read_model(path: Path) -> SourceModel:
     if reading.graph is None:
         raise RuntimeError("a model without problems has a graph")
     graph = replace(reading.graph, name=escaped(path.stem))
-    return SourceModel(graph.name, reading.onnx, graph, reading.operators, reading.sha256, reading.integers)
+    limits = tuple(reading.integers.get(layer.origin.output) for layer in graph.inputs)
+    return SourceModel(
+        graph.name, reading.onnx, graph, reading.operators, reading.sha256, limits, shortened(sink.items)
+    )
 
 
 def check_model(path: Path, *, strict: bool = False) -> ModelCheck:
@@ -176,7 +179,7 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         helper.make_graph(
             kept,
             graph.name,
-            [model.graph.input[0]],
+            [value for value in model.graph.input if value.name in {layer.origin.output for layer in graph.inputs}],
             [
                 helper.make_tensor_value_info(name, _kind(graph, end), [BATCH, *graph.by_name[end].shape])
                 for name, end in zip(outputs, graph.outputs, strict=True)
@@ -242,10 +245,9 @@ def _fresh(wanted: str, names: set[str]) -> str:
 
 def _try(model: bytes, outputs: list[str], graph: LayerGraph, sink: DiagnosticSink) -> None:
     """ONNX Runtime runs the model and agrees on the shapes of its outputs."""
-    shape = (BATCHES[0], *graph.input.shape)
+    given = {la.origin.output: np.zeros((BATCHES[0], *la.shape), np.float32) for la in graph.inputs}
     try:
-        session = silent_session(model)
-        made = session.run(outputs, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+        made = silent_session(model).run(outputs, given)
     except MemoryError:
         raise
     except Exception as error:  # ONNX Runtime raises classes of its own

@@ -82,8 +82,9 @@ class SourceModel:
         graph: the same network as layers, before simplification.
         operators: in order of first use, of the file as it was.
         sha256: of the file (and of its external data, in order of the tensors), hex.
-        integers: the least and the largest integer that the input takes; None where it takes
-            real numbers.
+        integers: of each input, the least and the largest integer that it takes; None where it
+            takes real numbers.
+        warnings: what the user should know of the file.
     """
 
     name: str
@@ -91,4 +92,5 @@ class SourceModel:
     graph: LayerGraph
     operators: tuple[OperatorUse, ...]
     sha256: str
-    integers: tuple[int, int] | None = None
+    integers: tuple[tuple[int, int] | None, ...]
+    warnings: tuple[Diagnostic, ...] = ()

@@ -1,4 +1,4 @@
-"""The model as a graph: names are unique, inputs exist, no cycles, one input and at least one output."""
+"""The model as a graph: names are unique, inputs exist, no cycles, at least one input and one output."""
 
 from __future__ import annotations
 
@@ -42,22 +42,19 @@ def strip_initialisers(model: onnx.ModelProto) -> None:
 
 
 def check_ends(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
-    """One input, and at least one output, each with a name of its own."""
+    """At least one input and one output, each with a name of its own."""
     inputs, outputs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
-    if len(inputs) != 1:
-        sink.error(
-            "model-ends",
-            f"the model has {len(inputs)} inputs" + (f" ({listed(inputs)})" if inputs else "") + ", it must have one",
-            help="join the inputs into one (Split it in the model, Concat it in the data), "
-            "or cut the model with onnx.utils.extract_model",
-        )
+    if not inputs:
+        sink.error("model-ends", "the model has no input", help="export it with its inputs")
     if not outputs:
         sink.error("model-ends", "the model has no output", help="export it with its outputs")
-    # They are shown, and files are keyed by them, in this form.
-    shown = [escaped(name) for name in outputs]
-    twice = sorted({name for name in shown if shown.count(name) > 1})
-    if twice or "" in shown:
-        sink.error("model-ends", f"outputs share a name or have none: {listed(twice or shown)}", help="name them apart")
+    for names, what in ((inputs, "inputs"), (outputs, "outputs")):
+        # They are shown, and files are keyed by them, in this form.
+        shown = [escaped(name) for name in names]
+        twice = sorted({name for name in shown if shown.count(name) > 1})
+        if twice or "" in shown:
+            text = f"{what} share a name or have none: {listed(twice or shown)}"
+            sink.error("model-ends", text, help="name them apart")
 
 
 def sort_nodes(model: onnx.ModelProto, sink: DiagnosticSink) -> None:
