@@ -35,9 +35,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Skip, size
+from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, SigmaDelta, Source, spike_levels
 from nmc.ir.reference import per_channel
+from nmc.kernels.graph import execute_graph
 
 SAFETY = 3.0
 """Measured on trained networks of 4 to 20 layers, T = 8 to 128, both codes and resets: rms errors
@@ -177,23 +179,44 @@ def _own(network: Network, population: Population, scale: Array, wanted: Array) 
     return np.zeros(population.shape[0])
 
 
-def error_bounds(network: Network, spiking: Network, wanted: Mapping[str, Array]) -> dict[str, float]:
+def inner_values(network: Network, graph: LayerGraph, x: Array, wanted: Mapping[str, Array]) -> dict[str, Array]:
+    """The analog values of populations that ONNX has no tensor for: the halves of a LeakyRelu, say.
+
+    Args:
+        network: made from the graph.
+        graph: simplified.
+        x: (N, ...) as the graph takes them.
+        wanted: by population, what is known already.
+
+    Returns:
+        by population, (N, *shape).
+    """
+    names = [name for name in network.by_name if name not in wanted and name in graph.by_name]
+    values = execute_graph(graph, x, names)
+    return {name: values[name].reshape(len(x), *network.by_name[name].shape) for name in names}
+
+
+def error_bounds(
+    network: Network, spiking: Network, wanted: Mapping[str, Array], inner: Mapping[str, Array] | None = None
+) -> dict[str, float]:
     """The bound on the rms error of every population whose values are known.
 
     Args:
         network: quantized.
         spiking: the same before quantization: real weights.
         wanted: by population, (N, *shape): what ONNX Runtime says, sign-split like the population.
+        inner: the same of populations that get no bound: their sizes count where others read them.
     """
+    known = {**(inner or {}), **wanted}
     errors: dict[str, Array] = {}
     powers: dict[str, Array] = {}
     bounds: dict[str, float] = {}
     for population in network.populations:
-        scale, values = code_scale(network, population), wanted.get(population.name)
-        known = values if values is not None else np.zeros((1, *population.shape))
-        error = _own(network, population, scale, known) + _incoming(network, spiking, population, errors, powers)
-        errors[population.name], powers[population.name] = error, squares_by_channel(known)
-        if values is not None:
+        scale, values = code_scale(network, population), known.get(population.name)
+        values = np.zeros((1, *population.shape)) if values is None else values
+        error = _own(network, population, scale, values) + _incoming(network, spiking, population, errors, powers)
+        errors[population.name], powers[population.name] = error, squares_by_channel(values)
+        if population.name in wanted:
             bounds[population.name] = SAFETY * float(np.sqrt(error.mean()))
     return bounds
 

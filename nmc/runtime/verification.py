@@ -17,7 +17,7 @@ from nmc.ir.samples import parted
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.attribution import REMEDIES, Attribution, attribute, attribution_table, worst
 from nmc.runtime.device import Device, Execution, Trace
-from nmc.runtime.error_model import error_bounds
+from nmc.runtime.error_model import error_bounds, inner_values
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.session import require
 from nmc.runtime.simulator import simulate
@@ -191,10 +191,10 @@ def verify(artifact: Artifact, x: Array, *, device: Device | None = None) -> Ver
     if device is not None:
         require(device)
     network, inputs = artifact.network, encode(artifact.network, x)
-    oracle = OnnxOracle(artifact.source_onnx)
-    wanted = _wanted(network, oracle, x)
+    wanted = _wanted(network, OnnxOracle(artifact.source_onnx), x)
     found = decoded_values(artifact, inputs)
-    layers = _layers(artifact, wanted, found)
+    inner = inner_values(network, artifact.graph, x, wanted)
+    layers = _layers(network, wanted, found, error_bounds(network, artifact.spiking, wanted, inner))
     notes = [
         Diagnostic("layer-not-compared", f"the ONNX model has no tensor for '{p.name}'", "note", p.origin)
         for p in network.populations
@@ -319,10 +319,11 @@ def _decoded(network: Network, population: Population, run: Execution) -> Array:
     return np.asarray(run.trace.messages[population.name].sum(axis=1) * scale / network.timesteps)
 
 
-def _layers(artifact: Artifact, wanted: Mapping[str, Array], found: Mapping[str, Array]) -> tuple[LayerResult, ...]:
-    bounds = error_bounds(artifact.network, artifact.spiking, wanted)
+def _layers(
+    network: Network, wanted: Mapping[str, Array], found: Mapping[str, Array], bounds: Mapping[str, float]
+) -> tuple[LayerResult, ...]:
     results = []
-    for population in artifact.network.populations:
+    for population in network.populations:
         if population.name not in wanted:
             continue
         a, b = found[population.name], wanted[population.name]
