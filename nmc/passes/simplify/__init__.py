@@ -18,6 +18,7 @@ from nmc.passes.simplify.pool_slices import PoolSlices
 from nmc.passes.simplify.refuse_approximation import RefuseApproximation
 from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS, RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
+from nmc.passes.simplify.split_concat import SplitConcat
 
 
 def simplify_passes(
@@ -45,6 +46,7 @@ def simplify_passes(
         FoldPad(),
         PoolSlices(),
         LegaliseActivation(),
+        SplitConcat(),
         LegaliseMaximum(),
         LegalisePooling(),
         LegaliseShortcut(),

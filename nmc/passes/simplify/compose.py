@@ -143,6 +143,9 @@ def compose_windows(outer: Conv2d | Pool, inner: Conv2d | Pool) -> Conv2d | Pool
 
 def _convolved(a: Conv2d, b: Conv2d, counts: tuple[int, int], steps: list[tuple[int, int, int]]) -> Array | None:
     """The kernel of ``a`` after ``b``, (out, in / groups, *counts)."""
+    picked = _picked(a, b)
+    if picked is not None:
+        return picked
     out, middle = a.weight.shape[0], a.in_shape[0]
     b_depthwise = b.groups == b.in_shape[0] == middle
     a_depthwise = a.groups == middle == out
@@ -165,6 +168,21 @@ def _convolved(a: Conv2d, b: Conv2d, counts: tuple[int, int], steps: list[tuple[
             cols = _taps(q, b.weight.shape[3], steps[1])
             weight[:, :, rows, cols] += product
     return weight
+
+
+def _picked(a: Conv2d, b: Conv2d) -> Array | None:
+    """The kernel where ``b`` sends every channel to one place, scaled: the columns of ``a`` that read them.
+
+    This is what a join of channels is made of; the product would multiply zeros.
+    """
+    if a.groups > 1 or b.groups > 1 or b.weight.shape[2:] != (1, 1):
+        return None
+    table = b.weight[:, :, 0, 0]
+    if not np.all(np.count_nonzero(table, axis=0) == 1):
+        return None
+    rows = np.abs(table).argmax(axis=0)
+    factor = table[rows, np.arange(table.shape[1])]
+    return np.asarray(a.weight[:, rows] * factor[:, None, None])
 
 
 def _taps(position: int, count: int, step: tuple[int, int, int]) -> slice:

@@ -1,4 +1,4 @@
-"""Keep a pooling as neurons of its own where the layer behind it could not fit a core otherwise."""
+"""Keep a pooling as neurons of its own where the layer behind it would be too large otherwise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, size
+from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, Sparse, size
 from nmc.ir.layers import Layer, LayerGraph, Linear, Relu
 from nmc.passes.base import Context, Program
+from nmc.passes.simplify.compose import synapse_bound
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt
+from nmc.passes.simplify.signs import never_negative
 
 CONSTANT_AXONS = 4
 """Axons of a core that carry a graded layer's bias (docs/formats.md section 3), at the most."""
+
+SINGLE_SYNAPSES = 1 << 20
+"""Synapses of a layer that share no weights, at the most: with 16 bits each they fill 16 cores of Loihi 2."""
 
 
 def composed_fan_in(outer: Connectivity, pool: Pool) -> int:
@@ -35,12 +40,13 @@ def composed_fan_in(outer: Connectivity, pool: Pool) -> int:
 
 @dataclass(frozen=True)
 class RelayPooling:
-    """Put a ReLU behind a pooling of non-negative values whose reader would hear too many axons.
+    """Put a ReLU behind a pooling of non-negative values whose reader would become too large.
 
     A pooling in front of a layer is usually composed with it, which costs no neurons and no
     time step, but multiplies the layer's fan-in by the size of the window. Where that would
-    pass the target's ``in_axons``, the pooling stays a population. Its values are not
-    negative, so the ReLU changes none.
+    pass the target's ``in_axons``, the pooling stays a population; so does one whose windows
+    at the border divide by fewer, where the composed layer, which shares no weights then, would
+    have more than `SINGLE_SYNAPSES`. Its values are not negative, so the ReLU changes none.
 
     Attributes:
         constant_axons: of a core, that the coding takes for biases at the most.
@@ -56,13 +62,12 @@ class RelayPooling:
     def run(self, program: Program, context: Context) -> Program:
         """The same values; the same object where every layer fits."""
         graph, limit = as_graph(program), context.target.core.in_axons
-        if limit is None:
+        axons = None if limit is None else limit - self.constant_axons
+        pooling = [layer for layer in graph.layers if _is_pooling(layer) and _too_large(layer, graph, axons)]
+        if not pooling:
             return program
-        relayed = {
-            layer.name
-            for layer in graph.layers
-            if _relays(layer, graph) and _too_wide(layer, graph, limit - self.constant_axons)
-        }
+        positive = never_negative(graph)
+        relayed = {layer.name for layer in pooling if layer.inputs[0] in positive}
         if not relayed:
             return program
         taken = {layer.name for layer in graph.layers}
@@ -78,23 +83,29 @@ class RelayPooling:
         return rebuilt(graph, layers)
 
 
-def _relays(layer: Layer, graph: LayerGraph) -> bool:
-    """Whether this is a pooling of values that are not negative."""
+def _is_pooling(layer: Layer) -> bool:
+    """Whether non-negative weights alone make its values, each from a window of one channel."""
     op = layer.op
-    return (
-        isinstance(op, Linear)
-        and isinstance(op.connectivity, Pool)
-        and isinstance(graph.by_name[layer.inputs[0]].op, Relu)
-        and bool(np.all(op.connectivity.weight >= 0))
-        and not np.any(op.bias)
-    )
-
-
-def _too_wide(layer: Layer, graph: LayerGraph, limit: int) -> bool:
-    """Whether a reader of the pooling would hear more axons than a core has."""
-    op = layer.op
-    if not isinstance(op, Linear) or not isinstance(op.connectivity, Pool):
+    if not isinstance(op, Linear) or not isinstance(op.connectivity, Pool | Sparse):
         return False
+    connectivity = op.connectivity
+    if isinstance(connectivity, Sparse):
+        channels = connectivity.row_channel(), connectivity.column_channel()
+        if len(connectivity.out_shape) < 3 or not np.array_equal(channels[0], channels[1]):
+            return False
+    return bool(np.all(connectivity.weight >= 0)) and not np.any(op.bias)
+
+
+def _too_large(layer: Layer, graph: LayerGraph, axons: int | None) -> bool:
+    """Whether a reader that is composed with the pooling would be more than a core or the chip should hold."""
+    op = layer.op
     readers = [graph.by_name[name].op for name in graph.users[layer.name]]
-    wide = [composed_fan_in(r.connectivity, op.connectivity) for r in readers if isinstance(r, Linear)]
-    return max(wide, default=0) > limit
+    linear = [reader.connectivity for reader in readers if isinstance(reader, Linear)]
+    if not isinstance(op, Linear):
+        return False
+    if isinstance(op.connectivity, Sparse):
+        window = op.connectivity.weight.size / size(op.connectivity.out_shape)
+        return any(synapse_bound(reader) * window > SINGLE_SYNAPSES for reader in linear)
+    if axons is None or not isinstance(op.connectivity, Pool):
+        return False
+    return max((composed_fan_in(reader, op.connectivity) for reader in linear), default=0) > axons

@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from nmc.ir.connectivity import Dense, Pool
 from nmc.ir.layers import Input, LayerGraph, Linear, Relu
 from nmc.kernels.graph import execute_graph
+from nmc.passes.simplify import relay_pooling
 from nmc.passes.simplify.fuse_linear import FuseLinear
+from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.relay_pooling import RelayPooling
 from nmc.testing.builders import context_for, layer, small_target
+from tests.passes.simplify.graphs import Builder, assert_same_values, new_context
 
 RNG = np.random.default_rng(5)
 SHAPE = (3, 8, 8)
@@ -55,6 +59,18 @@ def test_a_pooling_that_does_not_fit_becomes_a_population_under_its_own_name() -
 
 def test_a_pooling_of_signed_values_is_never_rectified() -> None:
     assert relus(run(graph(relu=False), 50)) == []
+
+
+def test_borders_of_their_own_are_relayed_before_they_become_single_synapses(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder((4, 6, 6))
+    pooled = build.pool(build.relu(build.conv("x", 4, (1, 1))), (3, 3), (1, 1), (1, 1, 1, 1), name="pool")
+    program = LegalisePooling().run(build.graph(build.conv(pooled, 8, (1, 1))), new_context())
+    context = context_for(program, np.zeros((1, 4, 6, 6), np.float32))
+    assert RelayPooling().run(program, context) is program
+    monkeypatch.setattr(relay_pooling, "SINGLE_SYNAPSES", 4 * 8 * 36 * 7)
+    relayed = RelayPooling().run(program, context)
+    assert relus(relayed)[1:] == ["pool"]
+    assert_same_values(program, relayed)
 
 
 def test_a_graph_that_fits_is_the_same_object() -> None:
