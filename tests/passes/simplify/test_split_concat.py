@@ -6,6 +6,7 @@ import numpy as np
 
 from nmc.ir.layers import LayerGraph, Linear
 from nmc.passes.simplify.fold_batchnorm import FoldBatchnorm
+from nmc.passes.simplify.fold_layout import FoldLayout
 from nmc.passes.simplify.fuse_linear import FuseLinear
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
 from nmc.passes.simplify.split_concat import SplitConcat
@@ -27,7 +28,7 @@ def weights(graph: LayerGraph) -> int:
 
 
 def test_a_dense_block_needs_no_kernel_over_channels_that_it_does_not_make() -> None:
-    steps = (FoldBatchnorm(), LegaliseShortcut(), FuseLinear())
+    steps = (FoldBatchnorm(), LegaliseShortcut(), FoldLayout(), FuseLinear())
     joined = simplified(dense_block(6), *steps)
     split = simplified(dense_block(6), steps[0], SplitConcat(), *steps[1:])
     assert all(
