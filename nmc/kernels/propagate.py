@@ -27,6 +27,10 @@ from nmc.ir.connectivity import (
 from nmc.kernels.compiled import compiled
 
 
+LARGE = 1 << 22
+"""Weights of a dense layer from which its kernel reads them where they lie (32 MiB of float64)."""
+
+
 def channels_last(shape: Shape) -> IndexArray:
     """For each neuron in channels-last order, its flat C-order index."""
     index = np.arange(size(shape), dtype=np.int64).reshape(shape)
@@ -103,6 +107,16 @@ def _dense(x, w, out):
 
 
 @compiled()
+def _dense_rows(x, w, columns, rows, out):
+    for m in range(x.shape[0]):
+        for o in range(w.shape[0]):
+            total = out[m, rows[o]]
+            for k in range(columns.shape[0]):
+                total += x[m, k] * w[o, columns[k]]
+            out[m, rows[o]] = total
+
+
+@compiled()
 def _sparse(x, indptr, targets, w, out):
     for m in range(x.shape[0]):
         for i in range(x.shape[1]):
@@ -144,6 +158,21 @@ class DensePlan:
 
     def add(self, messages: Array, out: Array) -> None:
         _dense(messages, self.weight, out)
+
+
+@dataclass(frozen=True, eq=False)
+class LargeDensePlan:
+    """``weight`` as the connectivity has it, never copied; its places of both sides in channels-last order.
+
+    Adds what `DensePlan` adds, in the same order.
+    """
+
+    weight: Array
+    columns: IndexArray
+    rows: IndexArray
+
+    def add(self, messages: Array, out: Array) -> None:
+        _dense_rows(messages, self.weight, self.columns, self.rows, out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +225,9 @@ def _sparse_plan(op: Sparse, weight: Array) -> SparsePlan:
 
 def plan(connectivity: Connectivity, dtype: type[np.generic]) -> Plan:
     """The kernel layout of a connectivity, with weights of the given type."""
+    if isinstance(connectivity, Dense) and connectivity.weight.size >= LARGE:
+        rows = np.argsort(channels_last(connectivity.out_shape))
+        return LargeDensePlan(connectivity.weight, channels_last(connectivity.in_shape), rows)
     weight = connectivity.weight.astype(dtype)
     match connectivity:
         case Conv2d():
@@ -214,38 +246,62 @@ def plan(connectivity: Connectivity, dtype: type[np.generic]) -> Plan:
             raise TypeError(f"unknown connectivity {type(connectivity).__name__}")
 
 
-def row_sums(connectivity: Connectivity, low: float, high: float) -> tuple[Array, Array]:
+def row_sums(connectivity: Connectivity, low: float | Array, high: float | Array) -> tuple[Array, Array]:
     """Smallest and largest possible sum of each output channel, for messages in [low, high].
 
-    Exact over the kernel (borders can only shrink it), in float64 or int64, fixed order.
+    Exact over the kernel (borders can only shrink it), in float64, fixed order. Weights are read
+    where they lie: a copy of those of a large layer would be larger than the layer.
+
+    Args:
+        connectivity: its weights may be of any type.
+        low, high: of all messages, or (source channels,) of each channel's.
     """
+    ends = (np.asarray(end, dtype=np.float64) for end in (low, high))
+    lows, highs = (np.broadcast_to(end, connectivity.in_shape[:1]) for end in ends)
     weight = connectivity.weight
-    channels = size(connectivity.out_shape) if isinstance(connectivity, Dense) else connectivity.out_shape[0]
     if isinstance(connectivity, Sparse):
-        rows = connectivity.rows
-        lowest, highest = _bound_rows(rows, weight, low, high, size(connectivity.out_shape))
-        per = len(lowest) // channels
-        return lowest.reshape(channels, per).min(axis=1), highest.reshape(channels, per).max(axis=1)
-    if isinstance(connectivity, Pool):
-        weight = np.broadcast_to(weight[:, None], (channels, connectivity.kernel[0] * connectivity.kernel[1]))
-    flat = weight.reshape(channels, -1)
-    rows = np.repeat(np.arange(channels), flat.shape[1])
-    lowest, highest = _bound_rows(rows, flat.reshape(-1), low, high, channels)
-    if isinstance(connectivity, Dense):
-        per = channels // connectivity.out_shape[0]
-        return lowest.reshape(-1, per).min(axis=1), highest.reshape(-1, per).max(axis=1)
-    return lowest, highest
+        columns, count = connectivity.column_channel(), size(connectivity.out_shape)
+        lowest, highest = np.zeros(count), np.zeros(count)
+        _add_entry_bounds(connectivity.rows, weight, lows[columns], highs[columns], lowest, highest)
+    else:
+        groups, columns = _column_groups(connectivity)
+        if isinstance(connectivity, Pool):
+            weight = np.broadcast_to(weight[:, None], (len(weight), size(connectivity.kernel)))
+        rows = weight.reshape(groups, -1, columns.shape[1])
+        lowest, highest = np.zeros(rows.shape[:2]), np.zeros(rows.shape[:2])
+        _add_row_bounds(rows, lows[columns], highs[columns], lowest, highest)
+    channels = connectivity.out_shape[0]
+    return lowest.reshape(channels, -1).min(axis=1), highest.reshape(channels, -1).max(axis=1)
 
 
-def _bound_rows(rows: IndexArray, weight: Array, low: float, high: float, count: int) -> tuple[Array, Array]:
-    lowest, highest = np.zeros(count), np.zeros(count)
-    _add_bounds(rows, weight.astype(np.float64), float(low), float(high), lowest, highest)
-    return lowest, highest
+def _column_groups(connectivity: Connectivity) -> tuple[int, IndexArray]:
+    """The number of groups of rows that read the same channels, and (groups, columns) those channels."""
+    channels = connectivity.in_shape[0]
+    match connectivity:
+        case Dense():
+            return 1, connectivity.column_channel()
+        case Conv2d(weight=weight, groups=groups):
+            taps = weight.shape[2] * weight.shape[3]
+            return groups, np.repeat(np.arange(channels).reshape(groups, -1), taps, axis=1)
+        case Pool(kernel=kernel):
+            return channels, np.repeat(np.arange(channels)[:, None], size(kernel), axis=1)
+        case _:
+            return channels, np.arange(channels)[:, None]
 
 
 @compiled()
-def _add_bounds(rows, weight, low, high, lowest, highest):
+def _add_entry_bounds(rows, weight, low, high, lowest, highest):
     for k in range(rows.shape[0]):
-        a, b = weight[k] * low, weight[k] * high
+        a, b = weight[k] * low[k], weight[k] * high[k]
         lowest[rows[k]] += min(a, b)
         highest[rows[k]] += max(a, b)
+
+
+@compiled()
+def _add_row_bounds(weight, low, high, lowest, highest):
+    for g in range(weight.shape[0]):
+        for r in range(weight.shape[1]):
+            for k in range(weight.shape[2]):
+                a, b = weight[g, r, k] * low[g, k], weight[g, r, k] * high[g, k]
+                lowest[g, r] += min(a, b)
+                highest[g, r] += max(a, b)

@@ -5,7 +5,8 @@ import pytest
 
 from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, Skip, size, sparse_from_synapses
 from nmc.ir.reference import weighted_sum
-from nmc.kernels.propagate import from_channels_last, plan, row_sums, to_channels_last
+from nmc.kernels import propagate
+from nmc.kernels.propagate import LargeDensePlan, from_channels_last, plan, row_sums, to_channels_last
 
 
 def operators(seed: int) -> list[Connectivity]:
@@ -46,6 +47,38 @@ def test_row_sums_bound_every_sum(seed: int) -> None:
             by_channel = total.reshape(operator.out_shape[0], -1)
             assert (by_channel.min(axis=1) >= low).all()
             assert (by_channel.max(axis=1) <= high).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_row_sums_take_the_range_of_each_source_channel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for operator in operators(seed):
+        least = -rng.integers(0, 5, operator.in_shape[0])
+        most = rng.integers(0, 5, operator.in_shape[0])
+        low, high = row_sums(operator, least, most)
+        wide_low, wide_high = row_sums(operator, least.min(), most.max())
+        assert (low >= wide_low).all() and (high <= wide_high).all()
+        ends = np.stack([least, most]).reshape(2, -1, *(1,) * (len(operator.in_shape) - 1))
+        for _ in range(20):
+            total = weighted_sum(operator, np.where(rng.random(operator.in_shape) < 0.5, *ends))
+            by_channel = total.reshape(operator.out_shape[0], -1)
+            assert (by_channel.min(axis=1) >= low).all()
+            assert (by_channel.max(axis=1) <= high).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_a_large_dense_layer_is_added_where_it_lies(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    weight = rng.integers(-9, 9, (12, 30)) if dtype is np.int64 else rng.normal(size=(12, 30))
+    dense = Dense(weight, (5, 3, 2), (3, 2, 2))
+    messages = rng.integers(-3, 4, (2, 30)).astype(dtype)
+    small, large = np.zeros((2, 2, 12), dtype)
+    plan(dense, dtype).add(messages, small)
+    monkeypatch.setattr(propagate, "LARGE", 1)
+    laid = plan(dense, dtype)
+    assert isinstance(laid, LargeDensePlan) and laid.weight is weight
+    laid.add(messages, large)
+    np.testing.assert_array_equal(small, large)
 
 
 def test_row_sums_are_reached() -> None:
