@@ -19,6 +19,7 @@ from nmc.passes.check import CheckMapping
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.partition import partition_passes
+from nmc.passes.partition.split_fan_in import SplitFanIn
 from nmc.passes.pins import Pins
 from nmc.passes.place import placement_pass
 from nmc.passes.quantize.calibrate_layers import CalibrateLayers
@@ -85,6 +86,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
         *simplify_passes(strict=options.strict, maxpool=options.maxpool, constant_axons=constant_axons),
         *middle,
         RequireNeurons(),
+        SplitFanIn(),
         *partition_passes(options.partitioner, options.chips, options.optimise),
         placement_pass(options.placer, options.chips, pins),
         RouteXY(),

@@ -141,14 +141,14 @@ class Recount:
         operator = projection.connectivity
         if isinstance(operator, Pool):
             operator = operator.as_conv()
-        straight = source == operator.in_shape and target == operator.out_shape
+        straight = lifted(source) == operator.in_shape and lifted(target) == operator.out_shape
         if isinstance(operator, Dense):
             rows = flat_neurons((box,), target)
             counts = np.count_nonzero(operator.weight[rows], axis=0).astype(np.int32).reshape(source)
             return WindowReach(Window((0,) * len(source), source), counts)
         if isinstance(operator, Conv2d) and possible_synapses(operator) > LISTED:
             if straight:
-                return self._conv(projection.name, operator, box)
+                return _flat_window(self._conv(projection.name, operator, _lifted_box(box)), len(source))
             return _masked(operator, _flattened(operator, box, target), source)
         if isinstance(operator, Skip) and source == target == operator.in_shape:
             return _skip(operator, box)
@@ -231,6 +231,21 @@ def possible_synapses(conv: Conv2d) -> int:
     return conv.weight.size * size(conv.out_shape[1:])
 
 
+def lifted(shape: Shape) -> Shape:
+    """A shape of three axes: a population without places has one."""
+    return (*shape, *(1,) * (3 - len(shape)))
+
+
+def _lifted_box(box: Box) -> Box:
+    return (*box, *((0, 1, 1),) * (3 - len(box)))
+
+
+def _flat_window(reach: WindowReach, rank: int) -> WindowReach:
+    """The same in a population of fewer axes, where the others have one place."""
+    window = Window(reach.window.low[:rank], reach.window.high[:rank])
+    return WindowReach(window, reach.per_source.reshape(window.shape))
+
+
 def _read(conv: Conv2d, axis: int, tap: int, part: tuple[int, int, int]) -> tuple[int, int, int] | None:
     """The places that a tap reads for some output places of one axis, as a range; None: only padding."""
     stride, length = conv.stride[axis], conv.in_shape[1 + axis]
@@ -256,7 +271,8 @@ def _skip(skip: Skip, box: Box) -> WindowReach:
 
 def _used_taps(conv: Conv2d, box: Box, target: Shape) -> Taps:
     kh, kw = conv.weight.shape[2:]
-    if target == conv.out_shape:
+    if lifted(target) == conv.out_shape:
+        box = _lifted_box(box)
         rows = [_read(conv, 0, tap, box[1]) is not None for tap in range(kh)]
         columns = [_read(conv, 1, tap, box[2]) is not None for tap in range(kw)]
         return Taps(np.arange(*box[0]), np.outer(rows, columns))

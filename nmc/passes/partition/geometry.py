@@ -288,8 +288,10 @@ def source_region(geometry: Geometry, box: Box, shape: Shape) -> Region:
         shape: of its source population.
     """
     region: Region | None = None
-    if isinstance(geometry, ConvGeometry) and shape == geometry.conv.in_shape:
+    if isinstance(geometry, ConvGeometry) and (*shape, 1, 1)[:3] == geometry.conv.in_shape:
         region = geometry.region(box)
+        # A population of one place has no other axes than its channels.
+        region = region and tuple(part[: len(shape)] for part in region)
     elif isinstance(geometry, DenseGeometry) and geometry.full:
         region = (whole(shape),)
     elif isinstance(geometry, SkipGeometry) and shape == geometry.target_shape and geometry.full:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.hardware.target import CoreLimits
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Skip
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Shape, Skip, Sparse, size
 from nmc.ir.mapping import Box
 from nmc.ir.network import Network, Projection
 from nmc.kernels.partition_graph import Graph, graph_of
@@ -57,15 +57,24 @@ def limits_of(limits: CoreLimits) -> IndexArray:
 
 
 def is_regular(network: Network) -> bool:
-    """Whether every connection is a whole operator between populations of its own shapes."""
+    """Whether every connection is a whole operator between populations of its own channels and places.
+
+    Irregular synapses are such an operator between populations of one place: chunks of channels are joined
+    or not.
+    """
     by_name = network.by_name
     return all(
-        isinstance(p.connectivity, Conv2d | Pool | Skip | Dense)
-        and by_name[p.source].shape == p.connectivity.in_shape
-        and by_name[p.target].shape == p.connectivity.out_shape
-        and p.source != p.target
+        _is_whole(p.connectivity, by_name[p.source].shape, by_name[p.target].shape) and p.source != p.target
         for p in network.projections
     )
+
+
+def _is_whole(operator: Connectivity, source: Shape, target: Shape) -> bool:
+    if isinstance(operator, Sparse):
+        return (size(source[1:]), size(target[1:])) == (1, 1)
+    ends = ((source, operator.in_shape), (target, operator.out_shape))
+    straight = all(a[0] == b[0] and size(a) == size(b) for a, b in ends)
+    return straight and isinstance(operator, Conv2d | Pool | Skip | Dense)
 
 
 def units_of(network: Network, chunks: Mapping[str, int]) -> tuple[Unit, ...]:
@@ -226,15 +235,30 @@ def _chunks(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
             groups = operator.in_shape[0]
         case Conv2d():
             groups = operator.groups
+        case Sparse():
+            used = np.flatnonzero(operator.weight)
+            pairs = np.stack([operator.indices[used] // source.chunk, operator.rows[used] // target.chunk], axis=1)
+            return np.unique(pairs, axis=0)
         case _:
             groups = 1
     if groups == 1:
-        return _both(np.arange(source.grid[0]), np.arange(target.grid[0]))
+        return _joined_chunks(operator, source, target)
     ins, outs = source.population.shape[0] // groups, target.population.shape[0] // groups
-    pairs = []
+    ranges = []
     for group in range(groups):
         # The chunks that a group touches are a range on either side.
         read = np.arange(group * ins // source.chunk, ((group + 1) * ins - 1) // source.chunk + 1)
         fed = np.arange(group * outs // target.chunk, ((group + 1) * outs - 1) // target.chunk + 1)
-        pairs.append(_both(read, fed))
-    return np.unique(np.concatenate(pairs), axis=0)
+        ranges.append(_both(read, fed))
+    return np.unique(np.concatenate(ranges), axis=0)
+
+
+def _joined_chunks(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
+    """The same where any channel may read any: chunks between which all weights are zero are not joined."""
+    if isinstance(operator, Dense) or source.grid[0] == 1 or target.grid[0] == 1:
+        return _both(np.arange(source.grid[0]), np.arange(target.grid[0]))
+    used = (operator.weight != 0).any(axis=(2, 3))
+    blocks = np.logical_or.reduceat(used, np.arange(target.grid[0]) * target.chunk, axis=0)
+    blocks = np.logical_or.reduceat(blocks, np.arange(source.grid[0]) * source.chunk, axis=1)
+    fed, read = np.nonzero(blocks)
+    return np.stack([read, fed], axis=1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool
+from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool, Sparse
 from nmc.ir.network import Projection
 from nmc.passes.partition.assemble import on_host
 from nmc.passes.partition.demand import AXON_BITS, DemandModel, digit_counts, index_bits, profiles_of
@@ -66,6 +66,10 @@ def _projection(
         rows = (operator.weight != 0).reshape(unit.population.shape[0], -1)[channels]
         sizes[nodes, SYNAPSE_BITS] += int(rows.sum()) * (bits + index) // len(nodes)
         yield Held(SYNAPSE_BITS, operator.weight.shape[1] * AXON_BITS * SLICES, nodes)
+    elif isinstance(operator, Sparse):
+        # One place: a chunk is a node, and its axons are those of its own synapses.
+        heard = operator.indices[np.isin(operator.rows, channels) & (operator.weight != 0)]
+        sizes[nodes, SYNAPSE_BITS] += len(heard) * (bits + index) + len(np.unique(heard)) * AXON_BITS
     else:
         weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
         used = int(np.count_nonzero(weight[channels]))

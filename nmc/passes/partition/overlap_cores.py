@@ -17,7 +17,7 @@ from nmc.ir.network import Population
 from nmc.kernels.partition_dissolve import dissolve
 from nmc.kernels.partition_graph import Graph, Int32s, contract, graph_of
 from nmc.kernels.partition_growth import grown
-from nmc.kernels.partition_search import cut_weight, refine_all
+from nmc.kernels.partition_search import cut_weight, refine_all, usage
 from nmc.passes.partition.assemble import assemble, assemble_boxes, fan_out, on_host
 from nmc.passes.partition.bisect import UNLIMITED, Effort, bisected, cut
 from nmc.passes.partition.boxes import merge_boxes, middle_box
@@ -72,6 +72,9 @@ HOPELESS = 0.5
 QUICK = 300_000
 """Pins of a graph that is not large."""
 
+MANY_CHUNKS = 64
+"""Of more chunks than this the one in the middle speaks for all."""
+
 PATIENCE = 60
 """Moves between two cores without a new best."""
 
@@ -95,10 +98,11 @@ def overlap_partition(
     graph = None if regular else hypergraph_of(model)
     macro = regular_graph(model, optimise) if graph is None else _engine_graph(graph, optimise)
     if regular and core.synapse_bits is None and core.out_axons is None and core.threshold_profiles is None:
-        # The graph counts neurons and axons, so its parts are cores.
-        found = [graph_parts(macro, generator, optimise) for _ in range(tries)]
-        best = min(found, key=lambda parts: cut_weight(macro.graph, parts.astype(np.int32), int(parts.max()) + 1))
-        return assemble_boxes(model, [macro.boxes(part) for part in _members(best)])
+        # The graph counts neurons and axons, so its parts are cores; a node alone may still be too large.
+        found = [graph_parts(macro, generator, optimise).astype(np.int32) for _ in range(tries)]
+        best = min(found, key=lambda parts: cut_weight(macro.graph, parts, int(parts.max()) + 1))
+        if (usage(macro.graph, best, int(best.max()) + 1) <= macro.limits).all():
+            return assemble_boxes(model, [macro.boxes(part) for part in _members(best.astype(np.int64))])
     results = []
     for _ in range(tries):
         parts = graph_parts(macro, generator, optimise)
@@ -214,14 +218,20 @@ def _chunk(model: DemandModel, population: Population) -> int:
     if core.synapse_bits is not None:
         limits = replace(limits, synapse_bits=core.synapse_bits // 2)
     while chunk > 1:
-        demand = model.demand(
-            population.name, middle_box(population.shape, (chunk, *(1,) * (len(population.shape) - 1)))
-        )
-        if Core(model).fits(demand, limits):
+        if all(Core(model).fits(model.demand(population.name, box), limits) for box in _chunks_of(population, chunk)):
             return chunk
         chunk = -(-chunk // 2)
     demand = model.demand(population.name, middle_box(population.shape, (1,) * len(population.shape)))
     return int(Core(model).fits(demand, core))
+
+
+def _chunks_of(population: Population, chunk: int) -> list[Box]:
+    """Every chunk of channels at the middle place: groups and pruned weights make them differ."""
+    middle = middle_box(population.shape, (chunk, *(1,) * (len(population.shape) - 1)))
+    starts = range(0, population.shape[0], chunk)
+    if len(starts) > MANY_CHUNKS:
+        return [middle]
+    return [((first, min(first + chunk, population.shape[0]), 1), *middle[1:]) for first in starts]
 
 
 def exact_cores(model: DemandModel, macro: MacroGraph, parts: IndexArray, generator: np.random.Generator) -> list[Core]:

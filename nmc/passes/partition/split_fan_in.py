@@ -1,0 +1,232 @@
+"""Neurons that hear more than a core can get their sums in parts, from relays on other cores."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import Array
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import Graded, GradedReLU, Source, spike_levels
+from nmc.ir.reference import encode
+from nmc.passes.align.align_windows import aligned
+from nmc.passes.base import Context
+from nmc.passes.partition.assemble import chip_populations
+from nmc.passes.partition.demand import DemandModel
+from nmc.passes.partition.feasibility import exceeded_by_one, widest_demand
+from nmc.passes.partition.partial_sums import Cut, cuts, largest_sum, measured_sum
+
+SPLIT_HELPS = ("in_axons", "synapse_bits")
+"""Limits that partial sums help with."""
+
+MARGIN = 4
+"""Partial sums are assumed to stay within this many times their range on calibration inputs."""
+
+SAMPLES = 4
+"""Calibration inputs on which partial sums are measured, where messages have no bound."""
+
+TRIED = 12
+"""Ways to cut a projection that are tried, each with more parts."""
+
+
+@dataclass(frozen=True)
+class SplitFanIn:
+    """Cut projections of which one neuron exceeds a core into partial sums.
+
+    Relay neurons add up a part of the sources each, send the sum as a graded message, and the neuron
+    adds what they send: integers, so that nothing changes but one step more of latency. Only on
+    targets with graded messages; the network stays as it is where everything fits.
+
+    Messages of spiking neurons and inputs have bounds, so that the partial sums fit into a message
+    for sure. Graded ones have none: then sums on calibration inputs count, four times as large.
+    """
+
+    name: ClassVar[str] = "split-fan-in"
+    stage: ClassVar[str] = "partition"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The network with relays; the same object where every neuron fits a core."""
+        target, network = context.target, program
+        unit = target.weights.step
+        if not sends_sums(target) or not program.is_integer or unit & (unit - 1):
+            return program
+        wide = too_wide(DemandModel.of(program, target, {}))
+        if not wide:
+            return program
+        heard = frozenset(p.source for population in wide for p in program.incoming[population.name])
+        messages = _Messages(program, heard, context)
+        for population in wide:
+            before, network = network, _split(network, population, target, messages)
+            if network is not before:
+                context.diagnostics.note("fan-in-split", _said(before, network, population), origin=population.origin)
+        if network is program:
+            return program
+        network = _with_lags(program, aligned(network, {p.name: p.wait for p in program.populations}))
+        delays = [p.delay for p in network.projections]
+        return network if 1 <= min(delays) and max(delays) <= target.weights.delay_max else program
+
+
+def sends_sums(target: Target) -> bool:
+    """Whether neurons of the target can send a sum in one message."""
+    return target.messages.graded_bits > 0 and not {"graded-relu", "sigma-delta"}.isdisjoint(target.neurons.models)
+
+
+def _with_lags(before: Network, after: Network) -> Network:
+    """The network with what leads back arriving in the same step of its target's window as before."""
+
+    def lead(network: Network, projection: Projection) -> int:
+        return network.by_name[projection.source].sends_from - network.by_name[projection.target].start
+
+    projections = tuple(
+        replace(p, delay=p.delay + lead(before, p) - lead(after, p)) if p.name in after.recurrent else p
+        for p in after.projections
+    )
+    return replace(after, projections=projections)
+
+
+def too_wide(model: DemandModel) -> list[Population]:
+    """Layers of which one neuron exceeds a limit that partial sums help with."""
+    return [
+        population
+        for population in chip_populations(model.network)
+        if not set(SPLIT_HELPS).isdisjoint(exceeded_by_one(model, widest_demand(model, population)))
+    ]
+
+
+def _said(before: Network, after: Network, population: Population) -> str:
+    relays = sum(p.neurons for p in after.populations if p.name not in before.by_name)
+    return (
+        f"one neuron of '{population.name}' hears more than a core can: {relays:,} relay neurons add up parts of its "
+        f"{_sources(before, population):,} sources and send the sums; one step more, the same integers"
+    )
+
+
+def _sources(network: Network, population: Population) -> int:
+    return sum(network.by_name[name].neurons for name in {p.source for p in network.incoming[population.name]})
+
+
+class _Messages:
+    """Messages of some populations on calibration inputs, run once and only if somebody asks."""
+
+    def __init__(self, network: Network, kept: frozenset[str], context: Context) -> None:
+        self._network, self._kept = network, kept
+        self._inputs = context.calibration.inputs[:SAMPLES]
+        self._sent: dict[str, Array] | None = None
+
+    def of(self, name: str) -> Array:
+        """(M, n) messages of all samples and steps, channels last; M = 0 without inputs."""
+        if self._sent is None:
+            self._sent = self._run() if len(self._inputs) else {}
+        return self._sent.get(name, np.zeros((0, 0), dtype=np.int64))
+
+    def _run(self) -> dict[str, Array]:
+        # Imported here: the compiled kernels take a while to load, and listing passes needs none.
+        from nmc.kernels.layerwise import LaidNetwork, joined_channels_last
+
+        laid = LaidNetwork.lay(self._network)
+        parts: dict[str, list[Array]] = {name: [] for name in self._kept}
+        for sample in joined_channels_last(self._network, encode(self._network, self._inputs)):
+            for population, messages, _ in laid.run(sample):
+                if population.population.name in parts:
+                    parts[population.population.name].append(np.asarray(messages))
+        return {name: np.concatenate(several) for name, several in parts.items()}
+
+
+def message_bounds(network: Network, population: Population) -> tuple[int, int] | None:
+    """Smallest and largest message that a population can send (0 included); None: no finite bound."""
+    if isinstance(population.neuron, Source):
+        spec = network.by_input[population.name]
+        return (0, max(spec.high, -spec.low)) if spec.split_sign else (min(spec.low, 0), max(spec.high, 0))
+    return spike_levels(population.neuron)
+
+
+def _split(network: Network, population: Population, target: Target, messages: _Messages) -> Network:
+    """The network with projections of one population cut, the largest first, until a neuron fits; or as it is."""
+    left = {p.name: p for p in network.incoming[population.name] if p.name not in network.recurrent}
+    changed = network
+    while True:
+        model = _model(changed, population, target)
+        widest = widest_demand(model, population)
+        if not exceeded_by_one(model, widest):
+            return changed
+        inputs = {entry.projection: len(entry.neurons) for entry in widest.inputs if entry.projection in left}
+        if not inputs:
+            return network
+        name = max(inputs, key=lambda key: inputs[key])
+        found = _cut(changed, left.pop(name), inputs[name], target, messages)
+        if found is None:
+            return network
+        changed = found
+
+
+def _model(network: Network, population: Population, target: Target) -> DemandModel:
+    """The model of what one population hears: masks of other weights are not needed."""
+    return DemandModel.of(replace(network, projections=network.incoming[population.name]), target, {})
+
+
+def _cut(network: Network, projection: Projection, fan_in: int, target: Target, messages: _Messages) -> Network | None:
+    """The network with one projection in two steps; None: no cut fits cores and messages."""
+    fewest = max(-(-fan_in // (target.core.in_axons or fan_in)), 2)
+    largest = 2 ** (target.messages.graded_bits - 1) - 1
+    for cut in itertools.islice(cuts(projection.connectivity, fewest), TRIED):
+        if _reach(network, projection, cut, messages) <= largest:
+            relays = _relays(network, projection, cut)
+            changed = _with_relays(network, projection, relays, cut, target)
+            model = _model(changed, relays, target)
+            if not exceeded_by_one(model, widest_demand(model, relays)):
+                return changed
+    return None
+
+
+def _reach(network: Network, projection: Projection, cut: Cut, messages: _Messages) -> float:
+    """The largest partial sum that is reckoned with."""
+    bounds = message_bounds(network, network.by_name[projection.source])
+    if bounds is not None:
+        return largest_sum(cut.parts, *bounds)
+    seen = messages.of(projection.source)
+    return MARGIN * measured_sum(cut, seen) if len(seen) else np.inf
+
+
+def _relays(network: Network, projection: Projection, cut: Cut) -> Population:
+    """The population that sends the partial sums of a projection."""
+    target = network.by_name[projection.target]
+    names = (f"{target.name}/parts{number or ''}" for number in itertools.count())
+    name = next(name for name in names if name not in network.by_name)
+    return Population(name, cut.relays, Graded(), replace(target.origin, output=""))
+
+
+def _with_relays(network: Network, projection: Projection, relays: Population, cut: Cut, target: Target) -> Network:
+    """The network with a projection in two steps, not aligned."""
+    # The smallest weight that the target stores stands for one; the shift takes it back.
+    unit = target.weights.step
+    parts = Projection(
+        f"{projection.source}>{relays.name}", projection.source, relays.name, cut.parts, projection.origin
+    )
+    total = replace(
+        projection,
+        name=f"{relays.name}>{projection.target}",
+        source=relays.name,
+        connectivity=cut.total.with_weight(cut.total.weight * unit),
+        shift=projection.shift + (unit.bit_length() - 1),
+        bias=None if projection.bias is None else projection.bias * unit,
+    )
+    populations = [q for p in network.populations for q in ([relays, p] if p.name == projection.target else [p])]
+    projections = [q for p in network.projections for q in ([parts, total] if p is projection else [p])]
+    scales = {**network.scales, relays.name: _scale(network, projection, cut)}
+    return replace(network, populations=tuple(populations), projections=tuple(projections), scales=scales)
+
+
+def _scale(network: Network, projection: Projection, cut: Cut) -> Array:
+    """Real value of one unit of a partial sum: of the target's message before its shift; 1 where it has none."""
+    target = network.by_name[projection.target]
+    if not isinstance(target.neuron, GradedReLU | Graded):
+        return np.ones(len(cut.channel))
+    channels = projection.connectivity.out_shape[0]
+    unit = np.broadcast_to(network.scales[target.name] / np.exp2(projection.shift), (channels,))
+    return np.asarray(unit[cut.channel])
