@@ -29,6 +29,9 @@ SHIFT_MAX = 20
 SUM_LIMIT = 2.0**31
 """No sum may reach it."""
 
+SUM_ROOM = 0.97 * SUM_LIMIT
+"""What sums of real weights may reach; the rest is left to the rounding of the weights."""
+
 
 @dataclass(frozen=True)
 class GradedFit:
@@ -63,6 +66,7 @@ class GradedFit:
         scales: Mapping[str, Array],
         top: Array,
         messages: Mapping[str, Array],
+        reach: Mapping[str, Array],
     ) -> tuple[list[Projection], Array]:
         """Integer projections of one population, and its scale per channel.
 
@@ -73,6 +77,7 @@ class GradedFit:
             scales: of the sources.
             top: (C,) largest activation of each channel.
             messages: integer messages by source on calibration inputs, (N, n) channels last.
+            reach: (channels,) or (): the largest size of a message by source.
         """
         # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
         room = 0.9 * SUM_LIMIT / (2 * MARGIN * self.grid.top)
@@ -83,13 +88,22 @@ class GradedFit:
         skips = [p for p in real if p not in main]
         shift, scale = self._scale(population, main, skips, top, levels)
         biases = [p.bias for p in real if p.bias is not None]
+        sums = [_largest_sums(p, reach[p.source]) for p in main]
+        sums[0] = sums[0] + by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
+        # A bias may be far larger than what it is added to: then weights do not fill their range either.
+        scale = np.maximum(scale, np.max(sums, axis=0) * np.exp2(shift) / SUM_ROOM)
+        finest = [np.floor(np.log2(SUM_ROOM * scale / np.maximum(own, 1e-300))) for own in sums]
         stored = []
         for projection in real:
             connectivity = projection.connectivity
             own = self._own_shift(projection, scale)
             if projection in main:
                 # No projection is rounded more coarsely than its own weights ask for.
-                own = shift if len(main) == 1 else np.maximum(shift, np.minimum(own, self._finest(levels)))
+                if len(main) > 1:
+                    most = np.minimum(finest[main.index(projection)], self._finest(levels))
+                    own = np.maximum(shift, np.minimum(own, most)).astype(np.int64)
+                else:
+                    own = shift
             wanted = connectivity.weight * by_output(connectivity, np.exp2(own) / scale)
             weight = round_weights(connectivity, wanted, messages[projection.source], self.grid)
             # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
@@ -139,6 +153,18 @@ class GradedFit:
 def _in_source_units(projection: Projection, scale: Array) -> Projection:
     """The projection with weights per unit of the source's integer message."""
     return replace(projection, connectivity=scale_sources(projection.connectivity, scale))
+
+
+def _largest_sums(projection: Projection, reach: Array) -> Array:
+    """(C,) the largest size that a sum may have, without bias, on messages up to ``reach``."""
+    connectivity = scale_sources(projection.connectivity, reach)
+    _, highest = row_sums(connectivity.with_weight(np.abs(connectivity.weight)), 0, 1)
+    return np.asarray(highest)
+
+
+def by_channel(values: Array) -> Array:
+    """(C,) the largest of each channel."""
+    return np.asarray(values.reshape(len(values), -1).max(axis=1))
 
 
 def effective_fan_in(connectivity: Connectivity) -> float:

@@ -18,7 +18,7 @@ from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
-from nmc.passes.quantize.fit_graded import MARGIN, SUM_LIMIT, GradedFit
+from nmc.passes.quantize.fit_graded import MARGIN, SUM_LIMIT, GradedFit, by_channel
 from nmc.passes.quantize.fixed_point import weight_grid
 
 PRIOR_SAMPLES = 8
@@ -76,11 +76,13 @@ class QuantizeGraded:
             name = step.population.name
             readers = tuple(p.connectivity for p in program.outgoing[name])
             top = _largest_drives(step.population, step.drive)
-            stored, scale = fit.solve(step.population, program.incoming[name], readers, scales, top, messages)
+            reach = {source: np.maximum(np.abs(low), np.abs(high)) for source, (low, high) in ranges.items()}
+            incoming = program.incoming[name]
+            stored, scale = fit.solve(step.population, incoming, readers, scales, top, messages, reach)
             stored, drive = _without_mean_error(step, stored, messages, scale)
             for projection in stored:
                 projections[projection.name] = projection
-                _prove(projection, *ranges[projection.source], context)
+                prove_sums(projection, *ranges[projection.source], context)
                 left[projection.source] -= 1
                 if left[projection.source] == 0:
                     del messages[projection.source]
@@ -180,15 +182,15 @@ def _shifted(projection: Projection, sums: Array, population: Population) -> Arr
     return np.asarray(np.left_shift(np.right_shift(total, np.maximum(shift, 0)), np.maximum(-shift, 0)))
 
 
-def _prove(projection: Projection, lowest: Array, highest: Array, context: Context) -> None:
+def prove_sums(projection: Projection, lowest: Array, highest: Array, context: Context) -> None:
     """No sum reaches 2^31 on messages between these, by channel of the source."""
     connectivity = projection.connectivity
     positive, negative = (
         row_sums(connectivity.with_weight(scale_sources(connectivity, bound).weight), 0, 1)
         for bound in (highest, -lowest)
     )
-    bias = 0.0 if projection.bias is None else float(np.abs(projection.bias).max())
-    worst = max(float(positive[1].max() - negative[0].min()), float(negative[1].max() - positive[0].min())) + bias
+    bias = np.zeros(1) if projection.bias is None else by_channel(np.abs(projection.bias))
+    worst = float((np.maximum(positive[1] - negative[0], negative[1] - positive[0]) + bias).max())
     if worst >= SUM_LIMIT:
         context.diagnostics.error(
             "accumulator-overflow",

@@ -9,7 +9,7 @@ from nmc.hardware.target import MessageLimits, Target, WeightLimits
 from nmc.ir.connectivity import Conv2d, Dense
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import Add, Input, LayerGraph, Linear, Relu
-from nmc.ir.network import Network
+from nmc.ir.network import Network, Projection
 from nmc.ir.neurons import IF, LIF, Burst, Integrator, Reset, Signed
 from nmc.ir.reference import decode, encode, projected, run
 from nmc.kernels.graph import execute_graph
@@ -18,7 +18,7 @@ from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
 from nmc.passes.quantize.fixed_point import WeightGrid, mantissa_and_exponent, weight_grid
-from nmc.passes.quantize.quantize_graded import QuantizeGraded
+from nmc.passes.quantize.quantize_graded import QuantizeGraded, prove_sums
 from nmc.passes.quantize.quantize_rate import SUM_LIMIT, QuantizeRate
 from nmc.testing.builders import context_for, layer, residual_graph, small_target
 
@@ -170,11 +170,28 @@ def test_a_channel_that_only_its_bias_drives_keeps_messages_small() -> None:
 
 
 def test_graded_overflow_is_found_before_it_happens() -> None:
-    huge = replace(LOIHI_WIDTHS.weights, bits=30, step=1, low=-(2**29), high=2**29)
-    context = context_for(GRAPH, X, replace(LOIHI_WIDTHS, weights=huge))
-    network = AlignWindows().run(ConvertGraded().run(GRAPH, context), context)
-    QuantizeGraded().run(network, context)
-    assert any(d.slug == "accumulator-overflow" for d in context.diagnostics.errors)
+    dense = Dense(np.full((1, 8), 2**20), (8,), (1,))
+    projection = Projection("a>b", "a", "b", dense, layer("b", Relu(), ("a",), (1,)).origin)
+    for messages, found in ((2.0**7, 0), (2.0**8, 1)):
+        context = context_for(GRAPH, X)
+        prove_sums(projection, np.array(0.0), np.array(messages), context)
+        assert [d.slug for d in context.diagnostics.errors] == ["accumulator-overflow"] * found
+
+
+def test_graded_weights_leave_room_for_a_large_bias() -> None:
+    wide = replace(LOIHI_WIDTHS.weights, bits=16, step=1, low=-(2**15), high=2**15 - 1)
+    layers = [
+        replace(la, op=replace(la.op, bias=1e3 + la.op.bias)) if isinstance(la.op, Linear) else la
+        for la in GRAPH.layers
+    ]
+    graph = replace(GRAPH, layers=tuple(layers))
+    context = context_for(graph, X, replace(LOIHI_WIDTHS, weights=wide))
+    network = AlignWindows().run(ConvertGraded().run(graph, context), context)
+    quantized = QuantizeGraded().run(network, context)
+    assert not context.diagnostics.errors
+    found = decode(quantized, execute_network(quantized, encode(quantized, X[:8])).readouts[0])
+    wanted = execute_graph(graph, X[:8], [graph.output])[graph.output]
+    assert np.abs(found - wanted).max() <= 1e-2 * np.abs(wanted).max()
 
 
 def test_mantissa_and_exponent() -> None:
