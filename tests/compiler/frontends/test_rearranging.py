@@ -104,12 +104,18 @@ def test_averages_with_dilation(tmp_path: Path, attributes: Attributes) -> None:
     read_exactly(model_of([node], {}, ["N", 2, 8, 9], opset=19), tmp_path)
 
 
-@pytest.mark.parametrize("opset", [9, 8, 10])
-def test_upsampling_of_older_opsets(tmp_path: Path, opset: int) -> None:
-    inputs, options = (["x", "scales"], {}) if opset > 8 else (["x"], {"scales": [1.0, 1.0, 2.0, 3.0]})
+@pytest.mark.parametrize("scales", [(2.0, 3.0), (1.5, 2.3), (0.5, 0.7)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("opset", [7, 8, 9, 10])
+def test_upsampling_of_older_opsets(tmp_path: Path, opset: int, mode: str, scales: tuple[float, float]) -> None:
+    """They read other places than Resize does by default, and the converter of the ONNX project forgets it."""
+    if min(scales) < 1 and opset < 10:
+        pytest.skip("Upsample only makes images larger")
+    factors = [1.0, 1.0, *scales]
+    inputs, options = (["x", "scales"], {}) if opset > 8 else (["x"], {"scales": factors})
     op = "Resize" if opset == 10 else "Upsample"
-    node = helper.make_node(op, inputs, ["y"], mode="nearest", **options)
-    stored = {"scales": np.array([1, 1, 2, 3], np.float32)} if opset > 8 else {}
+    node = helper.make_node(op, inputs, ["y"], mode=mode, **options)
+    stored = {"scales": np.array(factors, np.float32)} if opset > 8 else {}
     model = model_of([node], stored, ["N", 2, 4, 3], opset=opset)
     read_exactly(model, tmp_path, against=model)
 

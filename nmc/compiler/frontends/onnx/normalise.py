@@ -21,6 +21,9 @@ OPSET = 17
 BROADCASTS = 7
 """The opset in which operators began to broadcast by themselves."""
 
+COORDINATES = 11
+"""The opset in which Resize began to say which places it reads."""
+
 IR_VERSION = 10
 """The newest that every ONNX Runtime of the last years reads; no operator here needs more."""
 
@@ -72,6 +75,8 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
         batches = _fix_batches(raised) if opset_of(model) < BROADCASTS else []
         try:
             raised = version_converter.convert_version(raised, OPSET)
+            if opset_of(model) < COORDINATES:
+                _keep_coordinates(raised)
         except (RuntimeError, ValueError) as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
             sink.error(
@@ -84,6 +89,24 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
             del raised.graph.value_info[:]
     raised.ir_version = min(max(raised.ir_version, 8), IR_VERSION)
     return raised
+
+
+def _keep_coordinates(model: onnx.ModelProto) -> None:
+    """Say how Resize rounded before it had attributes for it, in place: the converter leaves them out.
+
+    As ONNX Runtime does: a place is ``i / scale``; the nearest is below it, where the image grows, else above.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            stored.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    for node in model.graph.node:
+        if node.op_type != "Resize" or any(a.name == "coordinate_transformation_mode" for a in node.attribute):
+            continue
+        scales = stored.get(node.input[2]) if len(node.input) > 2 else None
+        shrinks = scales is not None and bool(np.any(numpy_helper.to_array(scales) < 1))
+        node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+        node.attribute.append(helper.make_attribute("nearest_mode", "ceil" if shrinks else "floor"))
 
 
 def _fix_batches(model: onnx.ModelProto) -> list[tuple[int, onnx.TensorShapeProto.Dimension]]:
