@@ -53,6 +53,7 @@ def compile(
     timesteps: int = 32,
     coding: str = "rate",
     levels: int | None = None,
+    max_loss: float = 1.0,
     reset: str | None = None,
     weight_bits: int | None = None,
     host_input: bool = False,
@@ -76,8 +77,10 @@ def compile(
         calib: samples (N, *sample shape), or those by input, a data spec or a file. None: seeded inputs.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
         timesteps: T, of all codings but graded.
-        coding: ``rate``, ``signed``, ``burst``, ``graded`` or ``sigma-delta``.
+        coding: ``rate``, ``signed``, ``burst``, ``graded``, ``sigma-delta``, or ``auto``: the one that
+            takes the least energy and loses no more than ``max_loss`` on a part of ``calib``.
         levels: most spikes of a burst; None: 4.
+        max_loss: points that ``auto`` may lose (estimate).
         reset: ``subtract`` or ``zero``; None: the target's own.
         weight_bits: None: all that the target stores.
         host_input: compute the first layer on the host.
@@ -103,6 +106,10 @@ def compile(
     options = replace(options, optimise=optimise, chips=chips, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
     options = replace(options, settings=settings or {}, pins=pins or {})
     request = CompileRequest(target, options, calib, preprocess, seed=seed, isolated=True)
+    if coding == "auto":
+        from nmc.compiler.explore.choose import choose_coding
+
+        request = choose_coding(Path(model), request, max_loss, progress).request
     return compile_file(Path(model), request, progress)
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nmc import __version__
+import numpy as np
+
 from nmc.backends.api import Backend, Options, Payload
 from nmc.compiler.calibration import CalibrationOracle, calibration_inputs
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.isolation import read_isolated
 from nmc.compiler.frontends.onnx import SourceModel, read_model
+from nmc.compiler.manifest import Calibration, make_manifest
 from nmc.compiler.plugins import find_target
 from nmc.compiler.proof import note_approximation, prove_import, prove_mapping, prove_simplified
 from nmc.hardware.target import Target
@@ -22,14 +24,13 @@ from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
-from nmc.ir.neurons import Reset
 from nmc.ir.printer import format_program
 from nmc.ir.verify import verify_program
 from nmc.passes.base import Context, Hooks, Pass, Program
 from nmc.passes.check.pins import pin_diagnostics
 from nmc.passes.pins import Pins
 from nmc.runtime.artifact import Artifact
-from nmc.runtime.data import Data, Preprocessing
+from nmc.runtime.data import Data
 from nmc.runtime.evaluation import Evaluation, evaluate
 from nmc.runtime.labels import unused_labels
 from nmc.runtime.report.svg import energy_text
@@ -70,6 +71,8 @@ class CompileRequest:
         stop_after: a stage; nothing is emitted then.
         save_temps: folder for the text of the program after each pass.
         isolated: read the file in a child process with limits, as the command line and the API do.
+        held_out: share of the calibration samples, the last ones, that nothing is calibrated on:
+            `Compiled.held_out`.
     """
 
     target: str
@@ -82,6 +85,7 @@ class CompileRequest:
     stop_after: str | None = None
     save_temps: Path | None = None
     isolated: bool = False
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,7 @@ class Compiled(Shown):
         program: the last program, whatever its level.
         seconds: by stage, in order.
         accuracy: by stage, where the calibration data has labels.
+        held_out: (N, *sample shape) the samples that the request held out, as the network takes them.
     """
 
     artifact: Artifact | None
@@ -100,6 +105,7 @@ class Compiled(Shown):
     seconds: tuple[tuple[str, float], ...]
     diagnostics: tuple[Diagnostic, ...]
     accuracy: Evaluation | None = None
+    held_out: Array = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
 
     def to_dict(self) -> dict[str, object]:
         """The form of ``compile --json``; ``artifact`` is the path, which the caller knows."""
@@ -211,81 +217,20 @@ def _run_pipeline(
     return program, levels, pipeline.text
 
 
-def _manifest(
-    model: SourceModel,
-    target: Target,
-    routed: Routed,
-    data: Data | None,
-    samples: int,
-    request: CompileRequest,
-    pipeline: str,
-    microcode: tuple[str, ...],
-) -> Mapping[str, object]:
-    options = request.options
-    preprocessing = Preprocessing.parse(request.preprocess or "")
-    return {
-        "nmc": __version__,
-        "target": {"name": target.name, "family": target.family, "hash": target.hash},
-        "pipeline": pipeline,
-        "options": {
-            "coding": options.coding,
-            "timesteps": routed.network.timesteps,
-            "levels": options.levels,
-            "reset": str(options.reset or target.neurons.resets[0]),
-            "host_input": options.host_input,
-            "weight_bits": options.weight_bits,
-            "partitioner": options.partitioner,
-            "placer": options.placer,
-            "optimise": options.optimise,
-            "effort": options.effort,
-            "chips": options.chips,
-            "strict": options.strict,
-            "maxpool": options.maxpool,
-            "wait": options.wait,
-            "settings": dict(options.settings),
-            "pins": dict(options.pins),
-        },
-        "preprocessing": preprocessing.to_dict(),
-        "seed": request.seed,
-        "calibration": {
-            "kind": "data" if data is not None else "random",
-            "samples": samples,
-            "hash": data.hash if data is not None else "",
-            "assured": data is not None and data.kind != "random",
-        },
-        "source": {"name": model.name, "sha256": model.sha256},
-        "timesteps": routed.network.timesteps,
-        "coding": options.coding,
-        "microcode": list(microcode),
-        "assumptions": list(target.assumptions),
-    }
-
-
-def _microcode(target: Target, network: Network) -> tuple[str, ...]:
-    """What the network uses that the target does only with neuron microcode, in words."""
-    words = {str(Reset.SUBTRACT): "subtractive reset", str(Reset.ZERO): "reset to zero"}
-    used = {str(getattr(p.neuron, "reset", "")) for p in network.populations}
-    return tuple(
-        f"neurons with {words.get(name, name)} need neuron microcode on {target.name}, which stock neurons lack"
-        for name in target.neurons.microcode
-        if name in used
-    )
-
-
 def _accuracy(artifact: Artifact, data: Data | None, request: CompileRequest, progress: Progress) -> Evaluation | None:
     """Accuracy by stage on labelled calibration data; labels are used here and nowhere else."""
     if data is None or not data.labelled:
         return None
-    return evaluate(artifact, data.head(ACCURACY_SAMPLES), progress=progress)
+    return evaluate(artifact, data.head(ACCURACY_SAMPLES), progress=progress, isolated=request.isolated)
 
 
-def _verify_fully(artifact: Artifact, inputs: Array, sink: DiagnosticSink) -> None:
+def _verify_fully(artifact: Artifact, inputs: Array, sink: DiagnosticSink, isolated: bool) -> None:
     """Every layer against ONNX Runtime.
 
     Raises:
         NmcError: a layer is outside its bound (exit 5).
     """
-    result = verify(artifact, inputs[:VERIFY_SAMPLES], device=None)
+    result = verify(artifact, inputs[:VERIFY_SAMPLES], device=None, isolated=isolated)
     bad = result.first_bad_layer
     if bad is not None:
         layer = next(entry for entry in result.layers if entry.name == bad)
@@ -317,7 +262,10 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     source = read_isolated(model) if request.isolated else read_model(model)
     sink.items.extend(source.warnings)
     data, inputs = calibration_inputs(source, request, sink)
-    prove_import(source, inputs)
+    # At least one sample is left on either side.
+    kept = len(inputs) - max(min(round(request.held_out * len(inputs)), len(inputs) - 1), int(request.held_out > 0))
+    inputs, held_out = inputs[: max(kept, 1)], inputs[max(kept, 1) :]
+    prove_import(source, inputs, isolated=request.isolated)
     clock.stage("import")
     if request.save_temps is not None:
         request.save_temps.mkdir(parents=True, exist_ok=True)
@@ -339,15 +287,17 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     clock.stage("estimate")
     payload: Payload = backend.emit(program, target, request.options)
     clock.stage("emit")
-    microcode = _microcode(target, program.network)
-    manifest = _manifest(source, target, program, data, len(oracle.inputs), request, text, microcode)
+    manifest = make_manifest(
+        source, target, program, Calibration.of(data, len(oracle.inputs)), request.options,
+        preprocess=request.preprocess, seed=request.seed, pipeline=text,
+    )  # fmt: skip
     report = compile_report(source.graph, program, target, events, tuple(sink.items))
     grid = replace(target.grid, chips=request.options.chips or target.grid.chips)
     artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload, grid)
     if request.verify == "full":
-        _verify_fully(artifact, inputs, sink)
+        _verify_fully(artifact, inputs, sink, request.isolated)
         clock.stage("verify")
-    accuracy = _accuracy(artifact, data, request, progress)
+    accuracy = _accuracy(artifact, data, request, progress) if not request.held_out else None
     if accuracy is not None:
         clock.stage("evaluate")
-    return Compiled(artifact, program, tuple(clock.seconds.items()), tuple(sink.items), accuracy)
+    return Compiled(artifact, program, tuple(clock.seconds.items()), tuple(sink.items), accuracy, held_out)

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 
-LATER_COMMANDS = ("explore", "compare", "export")
+LATER_COMMANDS = ("compare", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "compile": ("--max-loss",),
     "eval": ("--workers", "--cluster", "--memory"),
     "report": ("--png-dir",),
 }
 
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
-    "--coding": ("auto",),
     "--optimise": ("temperature", "lifetime", "throughput"),
     "--effort": ("high",),
     "--trace": ("noc",),

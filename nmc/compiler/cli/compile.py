@@ -20,7 +20,9 @@ from nmc.passes.pins import Pins
 if TYPE_CHECKING:
     from nmc.compiler.driver import CompileRequest
 
-CODINGS = ("rate", "signed", "burst", "graded", "sigma-delta")
+CODINGS = ("rate", "signed", "burst", "graded", "sigma-delta", "auto")
+MAX_LOSS = 1.0
+"""Points that `--coding auto` may lose, unless the user says."""
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
 CHOICES = {
     "coding": CODINGS,
@@ -50,7 +52,12 @@ Calib = Annotated[str | None, Option(help="Calibration data: .npz, .npy, image f
 RequireCalib = Annotated[bool, Option("--require-calib", help="No calibration data is an error.")]
 Preprocess = Annotated[str | None, Option(help="scale=1/255,mean=a|b|c,std=a|b|c,layout=NHWC; stored.")]
 Timesteps = Annotated[int, Option("--timesteps", "-T", help="Input steps of a rate code.")]
-Coding = Annotated[str, Option(help="rate, signed, burst, graded or sigma-delta.")]
+Coding = Annotated[
+    str, Option(help="rate, signed, burst, graded, sigma-delta, or auto: the least energy within --max-loss.")
+]
+MaxLoss = Annotated[
+    float | None, Option("--max-loss", help=f"Points that --coding auto may lose (estimate); default {MAX_LOSS:g}.")
+]
 Levels = Annotated[int | None, Option(help="Most spikes of a neuron in one step of burst coding; default 4.")]
 ResetBy = Annotated[str | None, Option(help="subtract or zero; default: the target's own.")]
 HostInput = Annotated[bool, Option("--host-input", help="Compute the first layer on the host.")]
@@ -96,6 +103,7 @@ def command(
     timesteps: Timesteps = 32,
     coding: Coding = "rate",
     levels: Levels = None,
+    max_loss: MaxLoss = None,
     reset: ResetBy = None,
     host_input: HostInput = False,
     weight_bits: WeightBits = None,
@@ -135,7 +143,20 @@ def command(
     chosen = {name: context.params[name] for name in same}
     options = Options(**chosen, reset=None if reset is None else Reset(reset), settings=pairs, pins=pins)
     request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
+    if coding == "auto":
+        request = _chosen(context.obj, model, request, MAX_LOSS if max_loss is None else max_loss)
     perform(context.obj, model, request, path, verbose=verbose)
+
+
+def _chosen(session: Session, model: Path, request: CompileRequest, max_loss: float) -> CompileRequest:
+    """The request with the coding that ``--coding auto`` takes; says why."""
+    from nmc.compiler.explore.choose import choose_coding
+
+    with ProgressBar(session) as progress:
+        choice = choose_coding(model, replace(request, isolated=session.isolated), max_loss, progress)
+    if not session.quiet:
+        session.report([choice.diagnostic])
+    return choice.request
 
 
 def perform(
@@ -186,8 +207,12 @@ def _check_values(sink: DiagnosticSink, given: Mapping[str, Any]) -> None:
         if given[name] is not None and not low <= given[name] <= high:
             option = f"--{name.replace('_', '-')}"
             sink.error("bad-option", f"{option} takes a number from {low} to {high}; got {given[name]}")
-    if given["levels"] is not None and given["coding"] != "burst":
+    if given["levels"] is not None and given["coding"] not in ("burst", "auto"):
         sink.error("bad-option", f"--levels is for --coding burst; the coding is {given['coding']}")
+    if given["max_loss"] is not None and given["coding"] != "auto":
+        sink.error("bad-option", f"--max-loss is for --coding auto; the coding is {given['coding']}")
+    elif given["max_loss"] is not None and not given["max_loss"] >= 0:
+        sink.error("bad-option", f"--max-loss takes a number of at least 0; got {given['max_loss']}")
 
 
 def _pairs(sink: DiagnosticSink, settings: list[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from nmc.compiler.cli import (
     doctor,
     evaluate,
     explain,
+    explore,
     inspect,
     report,
     run_device,
@@ -68,6 +69,7 @@ def build() -> typer.Typer:
     app.command("eval")(evaluate.command)
     app.command("verify")(verify.command)
     app.command("report")(report.command)
+    app.command("explore")(explore.command)
     app.command("targets")(tables.targets)
     app.command("passes")(tables.passes)
     app.command("ops")(tables.ops)
