@@ -62,6 +62,7 @@ class NeuronLimits:
         bias_mantissa_max: largest magnitude of a bias mantissa.
         bias_exponent_max: largest bias exponent.
         refractory_max: longest refractory time in steps; None: not limited.
+        sum_bits: of the sum of one graded projection, sign included.
     """
 
     models: tuple[str, ...]
@@ -71,6 +72,7 @@ class NeuronLimits:
     bias_mantissa_max: int = 4095
     bias_exponent_max: int = 7
     refractory_max: int | None = None
+    sum_bits: int = 32
 
 
 @dataclass(frozen=True)

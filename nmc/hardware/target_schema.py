@@ -80,6 +80,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "bias_mantissa_max": Key("int", low=0),
         "bias_exponent_max": Key("int", low=0, high=16),
         "refractory_max": _count(),
+        "sum_bits": Key("int", low=16, high=62),
     },
     "messages": {
         "graded_bits": Key("int", low=0, high=32),

@@ -18,7 +18,7 @@ from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.convert.encode_input import encode_input
 from nmc.passes.convert.units import UnitInput, Units, read_units
-from nmc.passes.quantize.fit_graded import SUM_LIMIT, effective_fan_in
+from nmc.passes.quantize.fit_graded import effective_fan_in, sum_limit
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class ConvertGraded:
 
 
 def _input_bits(units: Units, entry: UnitInput, target: Target) -> int:
-    """Bits of an input message: as many as the target has, as long as no sum of a reader may reach 2^31."""
+    """Bits of an input message: as many as the target has, as long as no sum of a reader may be too large."""
     top = min(target.weights.high, -target.weights.low)
     readers = (term.connectivity for unit in units.units for term in unit.terms if term.source == entry.layer.name)
     fan_in = max((effective_fan_in(reader) for reader in readers), default=1.0)
     # Half of the sum is left to the bias.
-    room = int(np.log2(SUM_LIMIT / (2 * max(top, 1) * fan_in)))
+    room = int(np.log2(sum_limit(target) / (2 * max(top, 1) * fan_in)))
     return max(min(target.messages.input_bits, room), 1)

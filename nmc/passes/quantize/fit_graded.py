@@ -12,6 +12,7 @@ from nmc.ir.connectivity import Array, Connectivity, Skip
 from nmc.ir.network import Population, Projection
 from nmc.ir.neurons import Graded
 from nmc.ir.reference import per_channel
+from nmc.ir.verify_network import SHIFT_LIMIT
 from nmc.kernels.propagate import row_sums
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.quantize.fixed_point import WeightGrid, by_output, largest_by_channel
@@ -23,14 +24,16 @@ MARGIN = 4
 SHIFT_MIN = -7
 """Coarser weights than this gain nothing: every message would drive 2^7 times its own unit."""
 
-SHIFT_MAX = 20
-"""Finer scales than this gain nothing: sums would pass 2^31 first."""
+SHIFT_LEVELS = 11
+"""Bits of a message that the largest shift leaves: finer scales gain nothing, sums would be too large first."""
 
-SUM_LIMIT = 2.0**31
-"""No sum may reach it."""
+SUM_ROOM = 0.97
+"""Part of the largest sum that real weights may fill; the rest is left to their rounding."""
 
-SUM_ROOM = 0.97 * SUM_LIMIT
-"""What sums of real weights may reach; the rest is left to the rounding of the weights."""
+
+def sum_limit(target: Target) -> float:
+    """What no sum of a graded projection may reach: 2^31 unless the target says otherwise."""
+    return float(2.0 ** (target.neurons.sum_bits - 1))
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class GradedFit:
         levels: wanted of a message at the calibrated maximum.
         widest: the largest message at the calibrated maximum that leaves room for `MARGIN`.
         shift_min, shift_max: right shifts that the target has and that are worth having.
+        sum_limit: no sum may reach it.
     """
 
     grid: WeightGrid
@@ -48,6 +52,7 @@ class GradedFit:
     widest: float
     shift_min: int
     shift_max: int
+    sum_limit: float
 
     @classmethod
     def of(cls, target: Target, grid: WeightGrid, levels: int) -> GradedFit:
@@ -55,8 +60,9 @@ class GradedFit:
         limits, largest = target.weights, 2 ** (target.messages.graded_bits - 1) - 1
         levels = max(min(levels, largest // (2 * MARGIN)), 1)
         low = SHIFT_MIN if limits.exponent_max is None else max(SHIFT_MIN, -limits.exponent_max)
-        high = SHIFT_MAX if limits.exponent_min is None else min(SHIFT_MAX, -limits.exponent_min)
-        return cls(grid, levels, max(largest / MARGIN, 1.0), low, high)
+        high = min(target.neurons.sum_bits - 1 - SHIFT_LEVELS, SHIFT_LIMIT)
+        high = high if limits.exponent_min is None else min(high, -limits.exponent_min)
+        return cls(grid, levels, max(largest / MARGIN, 1.0), low, high, sum_limit(target))
 
     def solve(
         self,
@@ -80,7 +86,7 @@ class GradedFit:
             reach: (channels,) or (): the largest size of a message by source.
         """
         # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
-        room = 0.9 * SUM_LIMIT / (2 * MARGIN * self.grid.top)
+        room = 0.9 * self.sum_limit / (2 * MARGIN * self.grid.top)
         fan_in = max((effective_fan_in(scale_sources(reader, top)) for reader in readers), default=1.0)
         levels = max(min(self.levels, int(room / fan_in)), 1)
         real = [_in_source_units(p, scales[p.source]) for p in incoming]
@@ -88,11 +94,12 @@ class GradedFit:
         skips = [p for p in real if p not in main]
         shift, scale = self._scale(population, main, skips, top, levels)
         biases = [p.bias for p in real if p.bias is not None]
+        most = SUM_ROOM * self.sum_limit
         sums = [_largest_sums(p, reach[p.source]) for p in main]
         sums[0] = sums[0] + by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
         # A bias may be far larger than what it is added to: then weights do not fill their range either.
-        scale = np.maximum(scale, np.max(sums, axis=0) * np.exp2(shift) / SUM_ROOM)
-        finest = [np.floor(np.log2(SUM_ROOM * scale / np.maximum(own, 1e-300))) for own in sums]
+        scale = np.maximum(scale, np.max(sums, axis=0) * np.exp2(shift) / most)
+        finest = [np.floor(np.log2(most * scale / np.maximum(own, 1e-200))) for own in sums]
         stored = []
         for projection in real:
             connectivity = projection.connectivity
@@ -100,8 +107,8 @@ class GradedFit:
             if projection in main:
                 # No projection is rounded more coarsely than its own weights ask for.
                 if len(main) > 1:
-                    most = np.minimum(finest[main.index(projection)], self._finest(levels))
-                    own = np.maximum(shift, np.minimum(own, most)).astype(np.int64)
+                    fits = np.minimum(finest[main.index(projection)], self._finest(levels))
+                    own = np.maximum(shift, np.minimum(own, fits)).astype(np.int64)
                 else:
                     own = shift
             wanted = connectivity.weight * by_output(connectivity, np.exp2(own) / scale)
@@ -124,7 +131,7 @@ class GradedFit:
 
     def _finest(self, levels: int) -> int:
         """A sum is its message times 2^shift: a larger one would not leave the message its room."""
-        return max(min(self.shift_max, int(np.log2(SUM_LIMIT / (4 * MARGIN * levels)))), self.shift_min)
+        return max(min(self.shift_max, int(np.log2(self.sum_limit / (4 * MARGIN * levels)))), self.shift_min)
 
     def _scale(
         self, population: Population, main: list[Projection], skips: list[Projection], top: Array, levels: int
@@ -132,7 +139,8 @@ class GradedFit:
         """The shift of the main sums and the real value of one unit of the message, by channel."""
         grid = self.grid
         largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
-        largest = np.where(largest > 0, largest, largest.max() or 1.0)
+        alone = largest == 0  # its bias is all that such a channel has
+        largest = np.where(alone, 1.0, largest)
         if isinstance(population.neuron, Graded):
             # The read-out keeps the whole sum, but for what a message cannot carry.
             exact, low = np.ceil(np.log2(grid.top * (top / largest) / self.widest)), 0
@@ -142,9 +150,9 @@ class GradedFit:
             # A channel that its bias drives, its weights being tiny, keeps messages of the common size.
             floor = top / (2 * levels)
         high = self._finest(levels)
-        shift = np.clip(exact, min(low, high), high).astype(np.int64)
+        shift = np.where(alone, 0, np.clip(exact, min(low, high), high)).astype(np.int64)
         # Where the shift alone cannot bring a message to its size, weights do not fill their range.
-        scale = np.maximum(largest * np.exp2(shift) / grid.top, floor)
+        scale = np.maximum(np.where(alone, 0.0, largest * np.exp2(shift) / grid.top), floor)
         for skip in skips:
             scale = np.maximum(scale, largest_by_channel(skip.connectivity) * 2.0**self.shift_min / grid.top)
         return shift, scale

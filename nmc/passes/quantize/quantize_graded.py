@@ -18,7 +18,7 @@ from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
-from nmc.passes.quantize.fit_graded import MARGIN, SUM_LIMIT, GradedFit, by_channel
+from nmc.passes.quantize.fit_graded import MARGIN, GradedFit, by_channel, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
 
 PRIOR_SAMPLES = 8
@@ -183,7 +183,7 @@ def _shifted(projection: Projection, sums: Array, population: Population) -> Arr
 
 
 def prove_sums(projection: Projection, lowest: Array, highest: Array, context: Context) -> None:
-    """No sum reaches 2^31 on messages between these, by channel of the source."""
+    """No sum reaches the target's limit on messages between these, by channel of the source."""
     connectivity = projection.connectivity
     positive, negative = (
         row_sums(connectivity.with_weight(scale_sources(connectivity, bound).weight), 0, 1)
@@ -191,10 +191,10 @@ def prove_sums(projection: Projection, lowest: Array, highest: Array, context: C
     )
     bias = np.zeros(1) if projection.bias is None else by_channel(np.abs(projection.bias))
     worst = float((np.maximum(positive[1] - negative[0], negative[1] - positive[0]) + bias).max())
-    if worst >= SUM_LIMIT:
+    if worst >= sum_limit(context.target):
         context.diagnostics.error(
             "accumulator-overflow",
-            f"a sum of {projection.name} may reach {worst:.3g}, above 2^31",
+            f"a sum of {projection.name} may reach {worst:.3g}, above 2^{context.target.neurons.sum_bits - 1}",
             origin=projection.origin,
             help="calibrate with data in the range of use, or use --coding rate",
         )

@@ -13,7 +13,7 @@ from nmc.ir.neurons import Graded, GradedReLU, SigmaDelta, Source
 from nmc.ir.reference import encode, per_channel
 from nmc.kernels.layerwise import execute_network
 from nmc.passes.base import Context
-from nmc.passes.quantize.fit_graded import MARGIN, SUM_LIMIT
+from nmc.passes.quantize.fit_graded import MARGIN, sum_limit
 
 SAMPLES = 16
 """Calibration samples that show how large the sums become."""
@@ -119,17 +119,17 @@ def _scaled(projection: Projection, population: Population, finest: Array) -> Pr
 
 
 def _prove(network: Network, context: Context) -> None:
-    """No sum reaches 2^31 on messages within `MARGIN` times their calibrated range."""
+    """No sum reaches the target's limit on messages within `MARGIN` times their calibrated range."""
     inputs = encode(network, context.calibration.inputs[:SAMPLES])
     run = execute_network(replace(network, timesteps=1), inputs, keep=True)
     for population in network.populations:
         if population.name not in run.potentials:
             continue
         worst = MARGIN * float(np.abs(run.potentials[population.name]).max())
-        if worst >= SUM_LIMIT:
+        if worst >= sum_limit(context.target):
             context.diagnostics.error(
                 "accumulator-overflow",
-                f"the sum of {population.name} may reach {worst:.3g}, above 2^31",
+                f"the sum of {population.name} may reach {worst:.3g}, above 2^{context.target.neurons.sum_bits - 1}",
                 origin=population.origin,
                 help="calibrate with data in the range of use, or use --coding graded",
             )

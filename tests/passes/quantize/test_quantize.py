@@ -169,6 +169,38 @@ def test_a_channel_that_only_its_bias_drives_keeps_messages_small() -> None:
     assert 1023 <= message.min() <= message.max() <= 2048
 
 
+@pytest.mark.parametrize("zeroed", [(1,), (0, 1, 2, 3)])
+def test_a_channel_without_weights_has_exactly_its_bias(zeroed: tuple[int, ...]) -> None:
+    layers = list(GRAPH.layers)
+    at = next(i for i, entry in enumerate(layers) if entry.name == "first")
+    op = layers[at].op
+    weight, bias = op.connectivity.weight.copy(), op.bias.copy()
+    weight[list(zeroed)], bias[list(zeroed)] = 0.0, 0.0123
+    layers[at] = replace(layers[at], op=replace(op, connectivity=op.connectivity.with_weight(weight), bias=bias))
+    graph = replace(GRAPH, layers=tuple(layers))
+    context = context_for(graph, X)
+    network = QuantizeGraded().run(AlignWindows().run(ConvertGraded().run(graph, context), context), context)
+    message = run(network, encode(network, X[:1])[0]).messages["first_relu"][0, list(zeroed)]
+    value = message * network.scales["first_relu"][list(zeroed)][:, None, None]
+    assert np.allclose(value, 0.0123, rtol=1e-3)
+
+
+def test_wide_sums_take_wide_weights_and_messages() -> None:
+    """16-bit weights and 24-bit messages need sums of more than 32 bits."""
+    wide = replace(LOIHI_WIDTHS.weights, bits=16, step=1, low=-(2**15), high=2**15 - 1)
+    errors = []
+    for sum_bits in (32, 52):
+        neurons = replace(LOIHI_WIDTHS.neurons, sum_bits=sum_bits)
+        messages = replace(LOIHI_WIDTHS.messages, graded_bits=24, input_bits=24)
+        target = replace(LOIHI_WIDTHS, weights=wide, neurons=neurons, messages=messages)
+        context = context_for(GRAPH, X, target)
+        network = AlignWindows().run(ConvertGraded().run(GRAPH, context), context)
+        quantized = QuantizeGraded(levels=2**20).run(network, context)
+        assert not context.diagnostics.errors
+        errors.append(error(quantized))
+    assert errors[1] < 1e-4 < errors[0]
+
+
 def test_graded_overflow_is_found_before_it_happens() -> None:
     dense = Dense(np.full((1, 8), 2**20), (8,), (1,))
     projection = Projection("a>b", "a", "b", dense, layer("b", Relu(), ("a",), (1,)).origin)
