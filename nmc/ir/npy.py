@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from nmc.ir.connectivity import Array
 
+BLOCK = 1 << 20
+"""Elements that are written at once."""
+
+COPIED = 1 << 24
+"""Bytes up to which an array that was read is a copy, which may be written to."""
+
 
 def npy_bytes(array: Array) -> bytes:
     """The bytes of a .npy file: version 1.0, C order, little endian, no pickles."""
-    little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    return b"".join(npy_parts(array))
+
+
+def npy_parts(array: Array) -> Iterator[bytes]:
+    """The same bytes in parts: the header, then blocks, so that a large array is never held twice."""
+    dtype = array.dtype.newbyteorder("<")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, little, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    np.lib.format.write_array_header_1_0(buffer, header)
+    yield buffer.getvalue()
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, BLOCK):
+        yield flat[first : first + BLOCK].astype(dtype, copy=False).tobytes()
 
 
 def npy_array(content: bytes) -> Array:
@@ -39,7 +55,7 @@ def npy_array(content: bytes) -> Array:
         raise ValueError(f"{shape} of {dtype} does not fill {payload} bytes")
     flat = np.frombuffer(content, dtype=dtype, offset=stream.tell())
     array = flat.reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="), order="C")
+    return array.astype(dtype.newbyteorder("="), order="C", copy=payload <= COPIED)
 
 
 def narrowed(array: Array) -> Array:

@@ -23,7 +23,7 @@ from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.mapping import AxonGroup, Box, Cluster, Place, Region, Route, Routed, Slice
 from nmc.ir.network import Network
-from nmc.ir.npy import narrowed, npy_bytes
+from nmc.ir.npy import narrowed, npy_parts
 from nmc.ir.origin import Origin
 
 FORMAT = 1
@@ -81,7 +81,10 @@ class _Writer:
         if array.dtype.kind not in "iufb":
             raise TypeError(f"an array of {array.dtype} has no document form")
         stored = narrowed(array)
-        name = f"tensors/{hashlib.sha256(npy_bytes(stored)).hexdigest()[:16]}.npy"
+        digest = hashlib.sha256()
+        for part in npy_parts(stored):
+            digest.update(part)
+        name = f"tensors/{digest.hexdigest()[:16]}.npy"
         known = self.tensors.setdefault(name, stored)
         if known is not stored and not np.array_equal(known, stored, equal_nan=known.dtype.kind == "f"):
             raise ValueError(f"two tensors share the name {name}")

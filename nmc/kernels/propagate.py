@@ -26,7 +26,6 @@ from nmc.ir.connectivity import (
 )
 from nmc.kernels.compiled import compiled
 
-
 LARGE = 1 << 22
 """Weights of a dense layer from which its kernel reads them where they lie (32 MiB of float64)."""
 
@@ -254,7 +253,8 @@ def row_sums(connectivity: Connectivity, low: float | Array, high: float | Array
 
     Args:
         connectivity: its weights may be of any type.
-        low, high: of all messages, or (source channels,) of each channel's.
+        low: the least of all messages, or (source channels,) of each channel's.
+        high: the largest, likewise.
     """
     ends = (np.asarray(end, dtype=np.float64) for end in (low, high))
     lows, highs = (np.broadcast_to(end, connectivity.in_shape[:1]) for end in ends)

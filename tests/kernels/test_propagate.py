@@ -60,19 +60,19 @@ def test_row_sums_take_the_range_of_each_source_channel(seed: int) -> None:
         assert (low >= wide_low).all() and (high <= wide_high).all()
         ends = np.stack([least, most]).reshape(2, -1, *(1,) * (len(operator.in_shape) - 1))
         for _ in range(20):
-            total = weighted_sum(operator, np.where(rng.random(operator.in_shape) < 0.5, *ends))
+            total = weighted_sum(operator, np.where(rng.random(operator.in_shape) < 0.5, ends[0], ends[1]))
             by_channel = total.reshape(operator.out_shape[0], -1)
             assert (by_channel.min(axis=1) >= low).all()
             assert (by_channel.max(axis=1) <= high).all()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_a_large_dense_layer_is_added_where_it_lies(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_dense_layer_is_added_where_it_lies(dtype: type[np.generic], monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     weight = rng.integers(-9, 9, (12, 30)) if dtype is np.int64 else rng.normal(size=(12, 30))
     dense = Dense(weight, (5, 3, 2), (3, 2, 2))
     messages = rng.integers(-3, 4, (2, 30)).astype(dtype)
-    small, large = np.zeros((2, 2, 12), dtype)
+    small, large = np.zeros((2, 12), dtype), np.zeros((2, 12), dtype)
     plan(dense, dtype).add(messages, small)
     monkeypatch.setattr(propagate, "LARGE", 1)
     laid = plan(dense, dtype)

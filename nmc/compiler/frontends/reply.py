@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
+from nmc.compiler.frontends.onnx.limits import FOLD_LIMIT
 from nmc.compiler.frontends.onnx.source import ModelCheck, OperatorUse, SourceModel
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
-from nmc.ir.npy import npy_array, npy_bytes
+from nmc.ir.npy import npy_array, npy_parts
 from nmc.ir.origin import Origin
 from nmc.ir.serial import from_document, to_document
+from nmc.ir.uniform import is_uniform
 from nmc.ir.verify import verify_program
 
 HEAD_LIMIT = 1 << 28
@@ -92,14 +96,27 @@ def write_reply(reply: Reply, file: IO[bytes]) -> None:
             "warnings": _diagnostics(source.warnings),
         }
         head["members"] = ["onnx", *tensors]
-        members = [source.onnx, *tensors.values()]
+        # Of what is one value, the value goes over.
+        head["uniform"] = {name: list(array.shape) for name, array in tensors.items() if is_uniform(array)}
+        values = (array.reshape(-1)[:1] if is_uniform(array) else array for array in tensors.values())
+        members = [source.onnx, *values]
     text = json.dumps(head).encode()
     file.write(len(text).to_bytes(8, "little") + text)
     for member in members:
-        content = member if isinstance(member, bytes) else npy_bytes(member)
-        file.write(len(content).to_bytes(8, "little"))
-        file.write(content)
+        _write_member(member, file)
     file.flush()
+
+
+def _write_member(member: Array | bytes, file: IO[bytes]) -> None:
+    """Length and content; the length of an array is known once it is written."""
+    start = file.tell()
+    file.write(bytes(8))
+    for part in (member,) if isinstance(member, bytes) else npy_parts(member):
+        file.write(part)
+    end = file.tell()
+    file.seek(start)
+    file.write((end - start - 8).to_bytes(8, "little"))
+    file.seek(end)
 
 
 def _diagnostics(items: tuple[Diagnostic, ...]) -> list[dict[str, object]]:
@@ -148,7 +165,7 @@ def read_reply(file: IO[bytes]) -> Reply:
         if "check" in head:
             return Reply(check=_read_check(head["check"]))
         members = {_text(name): stream.block() for name in head["members"]}
-        return Reply(model=_read_model(head["model"], members))
+        return Reply(model=_read_model(head["model"], members, head["uniform"]))
     except (KeyError, TypeError, AttributeError, RecursionError, NmcError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -160,9 +177,12 @@ def _read_check(tree: Any) -> ModelCheck:
     return ModelCheck(supported, _read_operators(tree["operators"]), _read_diagnostics(tree["diagnostics"]))
 
 
-def _read_model(tree: Any, members: dict[str, bytes]) -> SourceModel:
+def _read_model(tree: Any, members: dict[str, bytes], uniform: Any) -> SourceModel:
     onnx = members.pop("onnx")
-    graph = from_document(tree["graph"], {name: npy_array(content) for name, content in members.items()})
+    arrays = {name: npy_array(content) for name, content in members.items()}
+    for name, shape in uniform.items():
+        arrays[name] = np.broadcast_to(arrays[name].reshape(()), _shape(shape))
+    graph = from_document(tree["graph"], arrays)
     if not isinstance(graph, LayerGraph):
         raise ValueError("no layers")
     verify_program(graph)
@@ -198,6 +218,13 @@ def _read_diagnostics(trees: Any) -> tuple[Diagnostic, ...]:
             raise ValueError(f"severity {severity[:20]!r}")
         found.append(Diagnostic(slug, message, severity, origin, help))
     return tuple(found)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = tuple(_number(n) for n in value)
+    if min(shape, default=0) < 0 or math.prod(shape) > FOLD_LIMIT:
+        raise ValueError("no shape")
+    return shape
 
 
 def _text(value: Any) -> str:

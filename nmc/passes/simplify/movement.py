@@ -24,6 +24,7 @@ from nmc.ir.connectivity import (
     sparse_from_synapses,
 )
 from nmc.ir.layers import Layer, Linear, Reshape, Transpose
+from nmc.ir.uniform import is_uniform
 from nmc.passes.simplify.compose import BUDGET, to_csr
 from nmc.passes.simplify.rewrite import flat_index, full, shortest
 
@@ -137,8 +138,9 @@ def gathered_columns(connectivity: Connectivity, index: IndexArray, source: Shap
         source: shape of ``x``.
     """
     if isinstance(connectivity, Dense):
-        weight = np.empty_like(connectivity.weight)
-        weight[:, index] = connectivity.weight
+        weight = connectivity.weight
+        if not is_uniform(weight):
+            weight = weight[:, np.argsort(index)]
         return replace(connectivity, weight=weight, in_shape=source)
     if isinstance(connectivity, Sparse) and diagonal_of(connectivity) is None:
         columns = index[connectivity.indices]

@@ -7,6 +7,7 @@ value is a constant, and where they differ, the place holds the batch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +15,12 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, shape_inference
 
+from nmc.compiler.frontends.onnx.limits import FOLD_LIMIT, RANK_LIMIT
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.connectivity import Array
 
 BATCHES = (2, 3)
 """The two batch sizes."""
-
-FOLD_LIMIT = 2**27
-"""Elements of a folded tensor (512 MiB of float32); the largest of a VGG-19 has 103 million."""
 
 FOLD_TOTAL = 2**30
 """Bytes of all folded tensors of a model."""
@@ -125,11 +124,27 @@ def fold(node: onnx.NodeProto, inputs: dict[str, Known], opset: int) -> dict[str
     """
     if node.op_type == "Constant":
         return {node.output[0]: known(constant_value(node))}
+    if node.op_type == "ConstantOfShape":
+        shape = inputs[node.input[0]]
+        made = _uniform(node, shape.at[0])
+        return {node.output[0]: known(made) if shape.constant else Known((made, _uniform(node, shape.at[1])))}
     if all(value.constant for value in inputs.values()):
         results = _run(node, {name: value.value for name, value in inputs.items()}, opset)
         return {name: known(array) for name, array in results.items()}
     first, second = (_run(node, {n: v.at[index] for n, v in inputs.items()}, opset) for index in (0, 1))
     return {name: Known((first[name], second[name])) for name in first}
+
+
+def _uniform(node: onnx.NodeProto, shape: Array) -> Array:
+    """What a ``ConstantOfShape`` makes, as a view of its one value."""
+    dims = [int(n) for n in shape.reshape(-1)]
+    elements = math.prod(dims)
+    if min(dims, default=0) < 0 or elements > FOLD_LIMIT or len(dims) > RANK_LIMIT:
+        raise FoldError(f"its result has the shape {dims[:RANK_LIMIT]}, the limit is {FOLD_LIMIT} elements")
+    given = next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
+    if given.size != 1:
+        raise FoldError(f"its value has {given.size} elements, it must have one")
+    return np.broadcast_to(given.reshape(()), dims)
 
 
 def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str, Array]:
@@ -166,7 +181,8 @@ def _run(node: onnx.NodeProto, inputs: dict[str, Array], opset: int) -> dict[str
             _check_work(node, inputs, elements)
         del model.graph.output[:]
         model.graph.output.extend(inferred.graph.output)
-        results = silent_session(model).run(names, large)
+        laid = {name: np.ascontiguousarray(array) for name, array in large.items()}
+        results = silent_session(model).run(names, laid)
     except (FoldError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime and shape inference raise classes of their own

@@ -44,3 +44,6 @@ TOTAL_LIMIT = 2**30
 
 WORK_LIMIT = 2**37
 """Multiplications of one sample; a VGG-19 has 2**34."""
+
+FOLD_LIMIT = 2**27
+"""Elements of a folded tensor (512 MiB of float32); the largest of a VGG-19 has 103 million."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from nmc.compiler.frontends.onnx.budget import check_budget
+from nmc.compiler.frontends.onnx.budget import FOLLOWED_LIMIT, check_budget
 from nmc.compiler.frontends.onnx.fold import BATCHES, silent_session
 from nmc.compiler.frontends.onnx.functions import inline_functions
 from nmc.compiler.frontends.onnx.gate import check_tensors, inline_external_data, parse, read_file
@@ -32,6 +33,7 @@ from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import ArgMax, Identity, LayerGraph
 from nmc.ir.origin import Origin
+from nmc.ir.uniform import is_uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,7 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
     validate(model, sink)
     strip_initialisers(model)
     digest = inline_external_data(model, data, path.parent, sink)
+    del data  # as large as the weights, which are in the model now
     check_ends(model, sink)
     sort_nodes(model, sink)
     check_tensors(model, sink)
@@ -122,23 +125,33 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
         if not refused:
             sink.items.extend(attempt.items)
         return reading
+    del model
     integers = float_ends(raised)
     name_nodes(raised)
     batch = free_batch(raised, sink)
     if any(d.slug in ("input-shape", "shape-dynamic", "input-type") for d in sink.errors):
         return reading
     builder = GraphBuilder(raised, batch, sink)
+    _empty_large(raised)
     graph = builder.build(importers())
     if graph is None:
         return reading
     check_budget(graph, sink)
     if sink.errors:
         return reading
-    data = _runnable(raised, builder, graph).SerializeToString(deterministic=True)
+    serialised = _runnable(raised, builder, graph).SerializeToString(deterministic=True)
     outputs = [value.name for value in raised.graph.output]
-    del model, raised, builder  # a VGG-19 has half a gigabyte of weights, which ONNX Runtime holds twice more
-    _try(data, outputs, graph, sink)
-    return replace(reading, graph=graph, onnx=data, integers=integers)
+    del raised, builder  # ONNX Runtime holds the weights twice more
+    _try(serialised, outputs, graph, sink)
+    return replace(reading, graph=graph, onnx=serialised, integers=integers)
+
+
+def _empty_large(model: onnx.ModelProto) -> None:
+    """Drop the values of large initialisers, in place: the builder has them, and shapes do not depend on them."""
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > FOLLOWED_LIMIT:
+            tensor.ClearField("raw_data")
+            tensor.ClearField("float_data")
 
 
 def _refuse(model: onnx.ModelProto, operators: tuple[OperatorUse, ...], sink: DiagnosticSink) -> None:
@@ -175,22 +188,36 @@ def _runnable(model: onnx.ModelProto, builder: GraphBuilder, graph: LayerGraph) 
         **{name: value.value for name, value in builder.known.items() if name in needed},
         **{name: value for name, value in stored.items() if name in needed},
     }
+    # What is one value is made when it is needed: it would be most of the model.
+    made = {name: array for name, array in constants.items() if is_uniform(array) and array.size > FOLLOWED_LIMIT}
     runnable = helper.make_model(
         helper.make_graph(
-            kept,
+            [*(_constant_of_shape(name, array, stored, names) for name, array in made.items()), *kept],
             graph.name,
             [value for value in model.graph.input if value.name in {layer.origin.output for layer in graph.inputs}],
             [
                 helper.make_tensor_value_info(name, _kind(graph, end), [BATCH, *graph.by_name[end].shape])
                 for name, end in zip(outputs, graph.outputs, strict=True)
             ],
-            [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
         ),
         opset_imports=[o for o in model.opset_import if o.domain in ("", "ai.onnx")],
         ir_version=model.ir_version,
         producer_name="nmc",
     )
+    shapes = {node.input[0]: stored[node.input[0]] for node in runnable.graph.node[: len(made)]}
+    for name, array in (*constants.items(), *shapes.items()):
+        if name not in made:
+            # One at a time into its place: a list of them would be the weights once more.
+            runnable.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
     return runnable
+
+
+def _constant_of_shape(name: str, array: Array, stored: dict[str, Array], names: set[str]) -> onnx.NodeProto:
+    """A node that makes an array of one value."""
+    shape = _fresh(f"{name}_shape", names)
+    stored[shape] = np.array(array.shape, dtype=np.int64)
+    value = numpy_helper.from_array(array.reshape(-1)[:1].copy())
+    return helper.make_node("ConstantOfShape", [shape], [name], name=_fresh(f"{name}_made", names), value=value)
 
 
 def _kind(graph: LayerGraph, name: str) -> int:
