@@ -103,3 +103,30 @@ def test_threshold_profiles_and_the_change_that_helps(nmc: Invoke, model: Path) 
     assert re.search(r"nearest to threshold_profiles \(\d+ % of 16\)", first["message"])
     assert "let channels share thresholds: --set quantize-rate.thresholds=4" in first["help"]
     assert nmc("compile", model, "--target", chip, *QUICK, "--set", "quantize-rate.thresholds=4").code == 0
+
+
+def test_check_says_what_each_layer_needs_before_it_says_that_one_does_not_fit(nmc: Invoke, wide: str) -> None:
+    done = nmc("check", wide, "--target", "loihi1", "--json")
+    assert done.code == ExitCode.DOES_NOT_FIT
+    by_layer = {layer["layer"]: layer for layer in done.document["layers"]}
+    assert list(by_layer) == ["x", "relu1", "fc2"]
+    assert by_layer["relu1"]["exceeded"] == ["in_axons"] and by_layer["relu1"]["limit"] == "in_axons"
+    assert "partial sums need graded messages, which loihi1 has not" in by_layer["relu1"]["fix"]
+    assert "partial sums need graded messages" in done.document["diagnostics"][0]["help"]
+    assert by_layer["fc2"]["fix"] == "" and "cores_used" not in done.document
+    text = nmc("check", wide, "--target", "loihi1")
+    assert "cores that each layer needs at least" in text.out and "fits no core" in text.out
+
+
+def test_fan_in_is_split_where_messages_carry_sums(nmc: Invoke, wide: str) -> None:
+    done = nmc("check", wide, "--target", "loihi2", "--json")
+    assert done.code == 0
+    layer = next(layer for layer in done.document["layers"] if layer["layer"] == "relu1")
+    assert layer["exceeded"] == ["in_axons"] and layer["fix"].startswith("split into partial sums: ")
+    assert "one step more" in layer["fix"]
+    assert done.document["cores_used"] >= done.document["least_cores"] == 2
+    # The driver proves that the mapped network gives the integers of the network, and the checker its mapping.
+    made = nmc("compile", wide, "--target", "loihi2", *QUICK, "--json")
+    assert made.code == 0
+    assert [layer["name"] for layer in made.document["layers"]] == ["x", "relu1/parts", "relu1", "fc2"]
+    assert any(d["slug"] == "fan-in-split" for d in made.document["diagnostics"])

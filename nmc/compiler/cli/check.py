@@ -52,7 +52,7 @@ def command(
         hint = f"`nmc check {printable(model)} --target loihi` says whether it fits"
         session.write(f"{printable(model.name)} can be compiled; {hint}\n")
     else:
-        _fits(session, model, target)
+        _fits(session, model, target, quiet=quiet)
 
 
 def _checked(session: Session, model: Path, *, strict: bool) -> ModelCheck:
@@ -65,8 +65,8 @@ def _checked(session: Session, model: Path, *, strict: bool) -> ModelCheck:
     return check_model(model, strict=strict)
 
 
-def _fits(session: Session, model: Path, target: str) -> None:
-    """Cut the network into cores and count them, with ranges from one seeded input.
+def _fits(session: Session, model: Path, target: str, *, quiet: bool) -> None:
+    """What each layer needs, then the network cut into cores, with ranges from one seeded input.
 
     Ranges move thresholds, so that real calibration data may need a core more or less. The
     quickest partitioner answers first; only where it finds no room do the others search.
@@ -76,26 +76,29 @@ def _fits(session: Session, model: Path, target: str) -> None:
     """
     from nmc.backends.api import Options
     from nmc.compiler.driver import CompileRequest, compile_file
-    from nmc.ir.mapping import Partitioned
+    from nmc.compiler.fitting import needs_of, placed_quickly
+    from nmc.compiler.plugins import find_target
+    from nmc.ir.network import Network
 
-    def mapped(partitioner: str) -> Partitioned:
-        options = Options(timesteps=CHECK_TIMESTEPS, partitioner=partitioner, placer="row-major", effort="fast")
-        request = CompileRequest(target, options, calib="random:1", stop_after="place", isolated=session.isolated)
-        with ProgressBar(session) as progress:
-            program = compile_file(model, request, progress).program
-        if not isinstance(program, Partitioned):
-            raise TypeError(f"the place stage made a {type(program).__name__}")
-        return program
-
-    try:
-        program = mapped("tiles")
-    except NmcError as error:
-        if error.exit_code is not ExitCode.DOES_NOT_FIT:
-            raise
-        program = mapped("auto")
+    backend, chip = find_target(target)
+    options = Options(timesteps=CHECK_TIMESTEPS, effort="fast")
+    request = CompileRequest(target, options, calib="random:1", stop_after="quantize", isolated=session.isolated)
+    with ProgressBar(session) as progress:
+        network = compile_file(model, request, progress).program
+        if not isinstance(network, Network):
+            raise TypeError(f"the quantize stage made a {type(network).__name__}")
+        needs = needs_of(network, chip)
+        session.result({"target": target, **needs.to_dict()})
+    if not quiet:
+        text = needs.table()
+        session.show(table(text.columns, text.rows, title=text.title))
+    with ProgressBar(session) as progress:
+        progress("place", 0.0)
+        program = placed_quickly(network, backend, chip)
     neurons = sum(cluster.neurons for cluster in program.clusters if cluster.id >= 0)
-    session.result({"target": target, "cores_used": program.cores_used, "neurons": neurons})
+    session.result({"cores_used": program.cores_used, "neurons": neurons})
     session.write(
-        f"{printable(model.name)} fits {printable(target)}: about {program.cores_used:,} cores, {neurons:,} neurons; "
+        f"{printable(model.name)} fits {printable(target)}: about {program.cores_used:,} cores (at least "
+        f"{needs.cores:,}, because of {needs.limit.replace('_', ' ')}), {neurons:,} neurons; "
         f"compile it with `nmc compile {printable(model)} --target {target}`\n"
     )

@@ -7,16 +7,15 @@ neuron, exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool, Skip, Sparse, size
+from nmc.ir.connectivity import Connectivity, Conv2d, Dense, IndexArray, Pool, Skip, Sparse
 from nmc.ir.mapping import Box, whole
 from nmc.ir.network import Network, Population, Projection
 from nmc.passes.partition.assemble import chip_populations, on_host
-from nmc.passes.partition.boxes import middle_box
 from nmc.passes.partition.demand import AXON_BITS, Core, Demand, DemandModel, Mask, digit_counts, profiles_of
 from nmc.passes.partition.limits import LIMITS
 
@@ -30,7 +29,7 @@ class LayerFit:
         cores: by limit that the target has, the fewest cores that can hold the whole layer.
         limit: the limit that asks for most of them.
         exceeded: limits that one neuron alone passes: no number of cores helps.
-        fix: what to do, and what it costs; empty where nothing has to be done.
+        fix: what is done, or has to be done, and what it costs; empty where there is nothing to do.
     """
 
     layer: str
@@ -39,12 +38,23 @@ class LayerFit:
     cores: Mapping[str, int]
     limit: str
     exceeded: tuple[str, ...]
-    fix: str
+    fix: str = ""
 
     @property
     def least(self) -> int:
         """The fewest cores under all limits."""
         return max(self.cores.values())
+
+    def with_relays(self, relays: Sequence[LayerFit]) -> LayerFit:
+        """The layer with its fan-in split: relays that add up parts of it."""
+        neurons, cores = sum(r.neurons for r in relays), sum(r.least for r in relays)
+        cost = f"{neurons:,} relay neurons on at least {cores:,} core{'s' if cores > 1 else ''}, one step more"
+        return replace(self, fix=f"split into partial sums: {cost}")
+
+    def refused(self, reason: str) -> LayerFit:
+        """The layer whose neurons fit no core, and why they are not split."""
+        over = " and ".join(name.replace("_", " ") for name in self.exceeded)
+        return replace(self, fix=f"fits no core: one neuron exceeds {over}; {reason}")
 
     def to_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -60,15 +70,10 @@ class LayerFit:
         }
 
 
-def feasibility(model: DemandModel, fixes: Mapping[str, str] | None = None) -> tuple[LayerFit, ...]:
-    """All layers that need cores, in the order of the network.
-
-    Args:
-        model: of the network and the target.
-        fixes: what is done about a layer that does not fit, by layer.
-    """
+def feasibility(model: DemandModel) -> tuple[LayerFit, ...]:
+    """All layers that need cores, in the order of the network."""
     readers = _Readers.of(model)
-    return tuple(_layer(model, readers, p, (fixes or {}).get(p.name, "")) for p in chip_populations(model.network))
+    return tuple(_layer(model, readers, population) for population in chip_populations(model.network))
 
 
 def least_cores(model: DemandModel) -> tuple[int, str]:
@@ -138,43 +143,52 @@ def _one(population: Population, flat: int) -> Box:
 
 
 def _widest(network: Network, population: Population) -> list[int]:
-    """Neurons of which one has the largest fan-in: per projection, and in all of them together."""
-    middle = np.array([axis[0] for axis in middle_box(population.shape, (1,) * len(population.shape))])
-    per_channel = size(population.shape[1:])
-    offset = int(np.ravel_multi_index(middle, population.shape)) % per_channel
+    """Neurons of which one has the largest fan-in: by projection, and in all of them together."""
     total = np.zeros(population.neurons, dtype=np.int64)
     found: list[int] = []
     for projection in network.incoming[population.name]:
-        inputs = _inputs(projection, population)
+        inputs = _inputs(projection.connectivity, population.neurons)
         found.append(int(inputs.argmax()))
-        total += inputs if len(inputs) == population.neurons else np.repeat(inputs, per_channel)
-    channels = total.reshape(population.shape[0], -1)
-    best = int(channels.max(axis=1).argmax())
-    return [int(total.argmax()), best * per_channel + offset, *(n for n in found if n < population.neurons)]
+        total += inputs
+    return [int(total.argmax()), *found]
 
 
-def _inputs(projection: Projection, population: Population) -> IndexArray:
-    """Non-zero inputs of every neuron of a matrix, of every channel of a kernel that sees no border."""
-    operator = projection.connectivity
+def _inputs(operator: Connectivity, neurons: int) -> IndexArray:
+    """(neurons,) sources with a synapse into each."""
     match operator:
         case Dense():
             return np.asarray(np.count_nonzero(operator.weight, axis=1))
         case Sparse():
-            return np.bincount(operator.rows[operator.weight != 0], minlength=population.neurons)
-        case Conv2d() | Pool():
-            weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
-            inputs = np.count_nonzero(weight, axis=(1, 2, 3))
-            places = size(operator.out_shape[1:])
+            return np.bincount(operator.rows[operator.weight != 0], minlength=neurons)
+        case Conv2d():
+            return _kernel_inputs(operator)
+        case Pool():
+            return _kernel_inputs(operator.as_conv())
         case Skip():
-            inputs = (operator.weight != 0).astype(np.int64)
-            places = size(operator.in_shape[1:])
+            return np.repeat((operator.weight != 0).astype(np.int64), neurons // len(operator.weight))
         case _:
-            return np.bincount(operator.synapses()[0], minlength=population.neurons)
-    same = operator.out_shape[0] == population.shape[0]
-    return np.asarray(inputs if same else np.repeat(inputs, places))
+            return np.bincount(operator.synapses()[0], minlength=neurons)
 
 
-def _layer(model: DemandModel, readers: _Readers, population: Population, fix: str) -> LayerFit:
+def _kernel_inputs(conv: Conv2d) -> IndexArray:
+    """The same for a convolution: places that see the same taps are counted once."""
+    entries = np.count_nonzero(conv.weight, axis=1)
+    (rows, row_of), (columns, column_of) = (_seen_taps(conv, axis) for axis in (0, 1))
+    counts = np.einsum("opq,yp,xq->oyx", entries, rows, columns, optimize=True)
+    full: IndexArray = counts[:, row_of][:, :, column_of]
+    return full.reshape(-1)
+
+
+def _seen_taps(conv: Conv2d, axis: int) -> tuple[IndexArray, IndexArray]:
+    """(patterns, taps) 1 where a tap reads inside the input, and (places,) the pattern of each output place."""
+    outputs, taps = np.arange(conv.out_shape[1 + axis]), np.arange(conv.weight.shape[2 + axis])
+    inputs = outputs[:, None] * conv.stride[axis] + taps * conv.dilation[axis] - conv.pads[axis]
+    seen = ((inputs >= 0) & (inputs < conv.in_shape[1 + axis])).astype(np.int64)
+    patterns, of = np.unique(seen, axis=0, return_inverse=True)
+    return patterns, of.reshape(-1)
+
+
+def _layer(model: DemandModel, readers: _Readers, population: Population) -> LayerFit:
     widest = widest_demand(model, population)
     cores = {
         limit.name: max(-(-_amount(model, readers, population, limit.name) // number), 1)
@@ -188,7 +202,6 @@ def _layer(model: DemandModel, readers: _Readers, population: Population, fix: s
         cores,
         max(cores, key=lambda key: cores[key]),
         exceeded_by_one(model, widest),
-        fix,
     )
 
 

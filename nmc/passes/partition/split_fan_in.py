@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -69,12 +70,21 @@ class SplitFanIn:
             return program
         network = _with_lags(program, aligned(network, {p.name: p.wait for p in program.populations}))
         delays = [p.delay for p in network.projections]
-        return network if 1 <= min(delays) and max(delays) <= target.weights.delay_max else program
+        return network if min(delays) >= 1 and max(delays) <= target.weights.delay_max else program
 
 
 def sends_sums(target: Target) -> bool:
     """Whether neurons of the target can send a sum in one message."""
     return target.messages.graded_bits > 0 and not {"graded-relu", "sigma-delta"}.isdisjoint(target.neurons.models)
+
+
+def refusal(target: Target, limits: Sequence[str]) -> str:
+    """Why a layer of which one neuron exceeds some limits is not split, in words."""
+    if set(SPLIT_HELPS).isdisjoint(limits):
+        return "partial sums would not help"
+    if not sends_sums(target):
+        return f"partial sums need graded messages, which {target.name} has not"
+    return f"no parts of it fit both the cores and messages of {target.messages.graded_bits} bits"
 
 
 def _with_lags(before: Network, after: Network) -> Network:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nmc.hardware.target import Target
 from nmc.ir.connectivity import Conv2d, IndexArray, Pool
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.mapping import Box
@@ -14,6 +15,7 @@ from nmc.passes.partition.assemble import chip_populations
 from nmc.passes.partition.boxes import middle_box, tiling
 from nmc.passes.partition.demand import AXON_BITS, Core, Demand, DemandModel
 from nmc.passes.partition.limits import LIMITS, Limit
+from nmc.passes.partition.split_fan_in import SPLIT_HELPS, refusal
 
 SEARCHED = 4096
 """Populations of at most so many neurons are searched in full for their worst neuron."""
@@ -40,8 +42,13 @@ def report_unfit(model: DemandModel, population: Population, fan_out: IndexArray
             f"layer '{population.name}': neuron ({where}) alone has {limit.name} = {number}, "
             f"{number - allowed} over the core's limit of {allowed}",
             origin=population.origin,
-            help=f"{limit.sentence} Any of these helps: {changes}",
+            help=f"{limit.sentence} {_not_split(model.target, limit)}Any of these helps: {changes}",
         )
+
+
+def _not_split(target: Target, limit: Limit) -> str:
+    """Why the layer is not split into partial sums, where that might help."""
+    return f"Not split: {refusal(target, [limit.name])}. " if limit.name in SPLIT_HELPS else ""
 
 
 def _suspects(population: Population) -> list[Box]:
