@@ -12,7 +12,7 @@ from nmc.ir.mapping import Routed
 from nmc.ir.reference import encode
 from nmc.kernels.graph import execute_graph
 from nmc.kernels.layerwise import execute_network
-from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.oracle_process import Oracle, open_oracle
 from nmc.runtime.simulator import simulate
 
 SAMPLES = 4
@@ -37,11 +37,11 @@ def _last_real(graph: LayerGraph) -> list[Layer]:
     return [graph.by_name[end.inputs[0]] if isinstance(end.op, ArgMax) else end for end in ends]
 
 
-def _first_difference(model: SourceModel, x: Array) -> str:
+def _first_difference(model: SourceModel, oracle: Oracle, x: Array) -> str:
     """The first layer whose value differs from ONNX Runtime's."""
     layers = [layer for layer in model.graph.layers if layer.inputs]
     values = execute_graph(model.graph, x, [layer.name for layer in layers])
-    tensors = OnnxOracle(model.onnx).tensors(x, [layer.origin.output for layer in layers])
+    tensors = oracle.tensors(x, [la.origin.output for la in layers if oracle.knows(la.origin.output)])
     for layer in layers:
         tensor = tensors.get(layer.origin.output)
         if (
@@ -52,15 +52,25 @@ def _first_difference(model: SourceModel, x: Array) -> str:
     return "an output"
 
 
-def prove_import(model: SourceModel, inputs: Array) -> None:
+def prove_import(model: SourceModel, inputs: Array, *, isolated: bool = False) -> None:
     """The graph as read computes what ONNX Runtime computes.
 
+    Args:
+        model: as read.
+        inputs: (N, *input shape) float32; several inputs joined.
+        isolated: ONNX Runtime runs in a process of its own, with limits.
+
     Raises:
-        NmcError: it does not; the first layer that differs is named.
+        NmcError: it does not, and the first layer that differs is named; or ONNX Runtime failed.
     """
+    with open_oracle(model.onnx, isolated=isolated) as oracle:
+        _prove_import(model, oracle, inputs)
+
+
+def _prove_import(model: SourceModel, oracle: Oracle, inputs: Array) -> None:
     x, ends = inputs[:SAMPLES], _last_real(model.graph)
-    given = _prove_quantized(model, x)
-    wanted = OnnxOracle(model.onnx).tensors(x, [end.origin.output for end in ends])
+    given = _prove_quantized(model, oracle, x)
+    wanted = oracle.tensors(x, [end.origin.output for end in ends])
     got = execute_graph(model.graph, x, [end.name for end in ends], given)
     pairs = [(got[end.name], wanted[end.origin.output]) for end in ends]
     error = max(_relative_error(values.reshape(tensor.shape), tensor) for values, tensor in pairs)
@@ -68,12 +78,12 @@ def prove_import(model: SourceModel, inputs: Array) -> None:
         raise NmcError.single(
             "import-differs",
             f"the imported network differs from ONNX Runtime by {error:.2g} (limit {TOLERANCE:g}), "
-            f"first at {_first_difference(model, x)}",
+            f"first at {_first_difference(model, oracle, x)}",
             ExitCode.INTERNAL,
         )
 
 
-def _prove_quantized(model: SourceModel, x: Array) -> dict[str, Array]:
+def _prove_quantized(model: SourceModel, oracle: Oracle, x: Array) -> dict[str, Array]:
     """The integers of ONNX Runtime behind each `Quantize`, by layer.
 
     They decide what is read behind it: float32 falls on the other side of a tie now and then, and
@@ -85,7 +95,7 @@ def _prove_quantized(model: SourceModel, x: Array) -> dict[str, Array]:
     layers = [layer for layer in model.graph.layers if isinstance(layer.op, Quantize)]
     if not layers:
         return {}
-    tensors = OnnxOracle(model.onnx).tensors(x, [layer.origin.output for layer in layers])
+    tensors = oracle.tensors(x, [layer.origin.output for layer in layers])
     given = {la.name: tensors[la.origin.output].astype(np.float64).reshape(len(x), *la.shape) for la in layers}
     found = execute_graph(model.graph, x, given, given)
     for layer in layers:

@@ -113,13 +113,13 @@ class Artifact:
         """
         from nmc.runtime.evaluation import evaluate
 
-        return evaluate(self, self._samples(x, y), device=device)
+        return evaluate(self, self._samples(x, y), device=device, isolated=True)
 
     def verify(self, x: Array | Mapping[str, Array], *, device: Device | None = None) -> Verification:
         """Every layer against ONNX Runtime, and a device bit by bit against the simulator."""
         from nmc.runtime.verification import verify
 
-        return verify(self, self._samples(x).x, device=device)
+        return verify(self, self._samples(x).x, device=device, isolated=True)
 
     def write_report(self, path: Path | str, evaluation: Evaluation | None = None) -> None:
         """Write the report of ``nmc report``: one offline HTML file."""

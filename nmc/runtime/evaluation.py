@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters, Device
 from nmc.runtime.labels import Judge, judges
-from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.oracle_process import open_oracle
 from nmc.runtime.session import add_counters, run
 from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.tally import Tally
@@ -179,6 +179,15 @@ def _batch(artifact: Artifact) -> int:
     return max(1, min(BATCH_MAX, VALUES_MAX // max(values, 1)))
 
 
+def _batches(artifact: Artifact, x: Array, isolated: bool) -> Iterator[tuple[int, Array, Outputs]]:
+    """The samples in batches: number of the first, samples, and what ONNX Runtime makes of them."""
+    step = _batch(artifact)
+    with open_oracle(artifact.source_onnx, isolated=isolated) as oracle:
+        for first in range(0, len(x), step):
+            part = x[first : first + step]
+            yield first, part, [_flat(values) for values in oracle.outputs(part)]
+
+
 def evaluate(
     artifact: Artifact,
     data: Data,
@@ -187,6 +196,7 @@ def evaluate(
     threads: int | None = None,
     progress: Progress | None = None,
     device: Device | None = None,
+    isolated: bool = False,
 ) -> Evaluation:
     """Run all samples through the stages, batch by batch.
 
@@ -197,13 +207,15 @@ def evaluate(
         threads: at most this many; results do not depend on it.
         progress: called with what is being done and the fraction done.
         device: runs the samples too, as a last row under its name.
+        isolated: ONNX Runtime runs in a process of its own, with limits.
 
     Raises:
-        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2), or the device failed.
+        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2), ONNX Runtime failed (exit 3), or the
+            device did.
     """
     _check_stages(stages)
     order = [name for name in STAGES if name in stages]
-    network, oracle = artifact.network, OnnxOracle(artifact.source_onnx)
+    network = artifact.network
     found = judges(network, data)
     runners: dict[str, Callable[[Array], Outputs]] = {
         "simplified": _analog(artifact.graph),
@@ -216,10 +228,8 @@ def evaluate(
     mapped = _Mapped(artifact, threads, found) if "mapped" in order else None
     tallies = {name: [Tally(judge) for judge in found] for name in order}
     seconds = dict.fromkeys(order, 0.0)
-    begin, step, samples = time.perf_counter(), _batch(artifact), len(data.x)
-    for first in range(0, samples, step):
-        x = data.x[first : first + step]
-        wanted = [_flat(values) for values in oracle.outputs(x)]
+    begin, samples = time.perf_counter(), len(data.x)
+    for first, x, wanted in _batches(artifact, data.x, isolated):
         for number, name in enumerate(order):
             started = time.perf_counter()
             if name == "mapped" and mapped is not None:

@@ -47,6 +47,11 @@ class OnnxOracle:
         """Names of the outputs."""
         return self._outputs
 
+    @property
+    def names(self) -> list[str]:
+        """All that `tensors` can give, sorted."""
+        return sorted({*self._computed, *self._inputs})
+
     def run(self, x: Array) -> Array:
         """The first output, (N, *output shape) float32, of samples (N, *input shape)."""
         return self._run(self._session, self._outputs[:1], x, BATCH)[0]
@@ -126,9 +131,40 @@ class OnnxOracle:
             if self._batch is not None and count < step:
                 # The file fixes its batch: fill it with the last sample again.
                 chunk = np.concatenate([chunk, np.repeat(chunk[-1:], step - count, axis=0)])
-            for part, value in zip(parts, session.run(list(names), self._fed(chunk)), strict=True):
+            for part, value in zip(parts, _made(session, names, self._fed(chunk)), strict=True):
                 part.append(value[:count])
         return [np.concatenate(part) for part in parts]
+
+
+OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
+"""What ONNX Runtime says where a C++ allocation failed."""
+
+
+def _made(session: Any, names: Sequence[str], fed: Mapping[str, Array]) -> list[Array]:
+    """What a session makes of a batch.
+
+    Raises:
+        NmcError: ``onnx-runtime-failed``; exit 3.
+        MemoryError: there is not enough.
+    """
+    try:
+        return list(session.run(list(names), fed))
+    except MemoryError:
+        raise
+    except Exception as error:  # as in `_session`
+        raise _refused("onnx-runtime-failed", "cannot run the model", error) from error
+
+
+def _refused(slug: str, what: str, error: Exception) -> NmcError:
+    """The error of ONNX Runtime as one of ours.
+
+    Raises:
+        MemoryError: that is what it says.
+    """
+    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    if any(words in str(error) for words in OUT_OF_MEMORY):
+        raise MemoryError(reason) from error
+    return NmcError.single(slug, f"ONNX Runtime {what}: {reason}", ExitCode.MODEL)
 
 
 def _session(model: bytes) -> Any:
@@ -139,8 +175,7 @@ def _session(model: bytes) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except MemoryError:
+        raise
     except Exception as error:  # ONNX Runtime raises its own kinds, all derived from Exception alone
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise NmcError.single(
-            "onnx-runtime-refused", f"ONNX Runtime cannot load the model: {reason}", ExitCode.MODEL
-        ) from error
+        raise _refused("onnx-runtime-refused", "cannot load the model", error) from error

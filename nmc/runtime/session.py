@@ -10,8 +10,9 @@ import numpy as np
 
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.network import Network
+from nmc.ir.network import InputSpec, Network
 from nmc.ir.reference import answers, decode, encode
+from nmc.ir.samples import parted
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters, Device, Execution
@@ -182,6 +183,22 @@ def require(device: Device) -> None:
 def calibrated_ranges(network: Network) -> tuple[tuple[float, float], ...]:
     """For each input, in order, the smallest and the largest value that its code was calibrated for."""
     return tuple((spec.low * spec.scale, spec.high * spec.scale) for spec in network.inputs)
+
+
+def input_values(network: Network, x: Array) -> dict[str, Array]:
+    """The inputs as their populations see them before rounding."""
+    parts = parted(x, [spec.shape for spec in network.inputs])
+    return {spec.population: _seen(network, spec, part) for spec, part in zip(network.inputs, parts, strict=True)}
+
+
+def _seen(network: Network, spec: InputSpec, x: Array) -> Array:
+    """One input, permuted and sign-split."""
+    values: Array = x.astype(np.float64)
+    if spec.perm is not None:
+        values = values.transpose(0, *(axis + 1 for axis in spec.perm))
+    if spec.split_sign:
+        values = np.concatenate([np.maximum(values, 0), np.maximum(-values, 0)], axis=1)
+    return values.reshape(len(x), *network.by_name[spec.population].shape)
 
 
 def add_counters(a: Counters, b: Counters) -> Counters:

@@ -10,16 +10,15 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.diagnostic import Diagnostic
-from nmc.ir.network import InputSpec, Network, Population
+from nmc.ir.network import Network, Population
 from nmc.ir.neurons import Source
 from nmc.ir.reference import encode, per_channel
-from nmc.ir.samples import parted
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.attribution import REMEDIES, Attribution, attribute, attribution_table, worst
 from nmc.runtime.device import Device, Execution, Trace
 from nmc.runtime.error_model import error_bounds, inner_values
-from nmc.runtime.oracle import OnnxOracle
-from nmc.runtime.session import require
+from nmc.runtime.oracle_process import Oracle, open_oracle
+from nmc.runtime.session import input_values, require
 from nmc.runtime.simulator import simulate
 from nmc.runtime.tables import Shown, TextTable
 
@@ -177,21 +176,23 @@ class Verification(Shown):
         }
 
 
-def verify(artifact: Artifact, x: Array, *, device: Device | None = None) -> Verification:
+def verify(artifact: Artifact, x: Array, *, device: Device | None = None, isolated: bool = False) -> Verification:
     """Compare what is mapped with what ONNX Runtime computes, and with another device.
 
     Args:
         artifact: what to judge.
         x: (N, *input shape of the ONNX file), preprocessed; several inputs joined.
         device: compared with the simulator spike by spike, on the same inputs.
+        isolated: ONNX Runtime runs in a process of its own, with limits.
 
     Raises:
-        NmcError: the device is missing (exit 6) or failed.
+        NmcError: ONNX Runtime failed (exit 3), the device is missing (exit 6) or failed.
     """
     if device is not None:
         require(device)
     network, inputs = artifact.network, encode(artifact.network, x)
-    wanted = _wanted(network, OnnxOracle(artifact.source_onnx), x)
+    with open_oracle(artifact.source_onnx, isolated=isolated) as oracle:
+        wanted = _wanted(network, oracle, x)
     found = decoded_values(artifact, inputs)
     inner = inner_values(network, artifact.graph, x, wanted)
     layers = _layers(network, wanted, found, error_bounds(network, artifact.spiking, wanted, inner))
@@ -248,10 +249,10 @@ def _device_findings(exact: BitExact | None) -> Iterator[Diagnostic]:
         yield Diagnostic("device-differs", f"'{exact.device}' differs from the simulator first at {exact.first}")
 
 
-def _wanted(network: Network, oracle: OnnxOracle, x: Array) -> dict[str, Array]:
+def _wanted(network: Network, oracle: Oracle, x: Array) -> dict[str, Array]:
     """ONNX Runtime's values by population, (N, *population shape) float64, where there is a tensor."""
     names = {p.name: p.origin.output for p in network.populations if oracle.knows(p.origin.output)}
-    wanted = _input_values(network, x)
+    wanted = input_values(network, x)
     tensors = oracle.tensors(x, [t for name, t in names.items() if name not in wanted])
     for population in network.populations:
         name = names.get(population.name)
@@ -260,22 +261,6 @@ def _wanted(network: Network, oracle: OnnxOracle, x: Array) -> dict[str, Array]:
             if values is not None:
                 wanted[population.name] = values
     return wanted
-
-
-def _input_values(network: Network, x: Array) -> dict[str, Array]:
-    """The inputs as their populations see them before rounding."""
-    parts = parted(x, [spec.shape for spec in network.inputs])
-    return {spec.population: _seen(network, spec, part) for spec, part in zip(network.inputs, parts, strict=True)}
-
-
-def _seen(network: Network, spec: InputSpec, x: Array) -> Array:
-    """One input, permuted and sign-split."""
-    values: Array = x.astype(np.float64)
-    if spec.perm is not None:
-        values = values.transpose(0, *(axis + 1 for axis in spec.perm))
-    if spec.split_sign:
-        values = np.concatenate([np.maximum(values, 0), np.maximum(-values, 0)], axis=1)
-    return values.reshape(len(x), *network.by_name[spec.population].shape)
 
 
 def _shaped(values: Array, shape: Shape) -> Array | None:

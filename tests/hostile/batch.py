@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 from nmc.compiler.cli.main import run
-from nmc.compiler.frontends.worker import confine
+from nmc.runtime.confinement import confine
 
 MEMORY = 2 << 30
 SECONDS = 60

@@ -50,7 +50,7 @@ def command(
     device = None if on in (None, "sim") else find_device(loaded, str(on))
     given = load_samples(session, loaded, data, seed=seed, limit=samples)
     with ProgressBar(session) as progress:
-        evaluation = evaluate(loaded, given, progress=progress, device=device)
+        evaluation = evaluate(loaded, given, progress=progress, device=device, isolated=session.isolated)
     session.result(evaluation.to_dict())
     if not quiet:
         session.show(*shown(evaluation))

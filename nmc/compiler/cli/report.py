@@ -40,7 +40,9 @@ def command(
     evaluation = None
     if data is not None:
         with ProgressBar(session) as progress:
-            evaluation = evaluate(loaded, load_samples(session, loaded, data, limit=samples), progress=progress)
+            evaluation = evaluate(
+                loaded, load_samples(session, loaded, data, limit=samples), progress=progress, isolated=session.isolated
+            )
     save_text(out, render_report(loaded, evaluation))
     accuracy = {}
     if evaluation is not None:

@@ -42,7 +42,7 @@ def command(
 
     device = None if on in (None, "sim") else find_device(loaded, str(on))
     given = load_samples(session, loaded, data or f"random:{samples}", seed=seed, limit=samples)
-    result = verify(loaded, given.x, device=device)
+    result = verify(loaded, given.x, device=device, isolated=session.isolated)
     session.result(result.to_dict())
     if not quiet:
         _show(session, result)

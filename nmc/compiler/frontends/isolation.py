@@ -7,7 +7,6 @@ process ends. Its death is an error of the model, with the limit that it ran int
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,13 +16,10 @@ from typing import IO
 
 from nmc.compiler.frontends.onnx.source import ModelCheck, SourceModel
 from nmc.compiler.frontends.reply import Reply, Request, read_reply
-from nmc.compiler.frontends.worker import MEMORY_EXIT
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.runtime.confinement import child_environment, ending
 
 WORKER = "nmc.compiler.frontends.worker"
-
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Variables that keep libraries from starting a thread, with its address space, per processor."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +65,9 @@ def _ask(verb: str, path: Path | str, strict: bool, limits: Limits) -> Reply:
     request = Request(verb, str(path), strict, limits.memory, limits.processor, os.getpid())
     with tempfile.TemporaryFile() as answer:
         status = _run(request, limits, answer)
-        if status is None:
-            raise _over_budget(path, f"{limits.clock} seconds by the clock")
-        if status:
-            raise _verdict(path, status, limits)
+        if status is None or status:
+            end = ending(status, limits.memory, limits.processor, limits.clock)
+            raise _over_budget(path, end.budget) if end.budget else _died(path, end.how)
         try:
             reply = read_reply(answer)
         except ValueError as error:
@@ -93,7 +88,7 @@ def _run(request: Request, limits: Limits, answer: IO[bytes]) -> int | None:
         stdin=subprocess.PIPE,
         stdout=answer,
         stderr=subprocess.DEVNULL,
-        env=os.environ | dict.fromkeys(THREADS, "1"),
+        env=child_environment(),
     ) as process:
         try:
             process.communicate(request.to_bytes(), timeout=limits.clock)
@@ -102,19 +97,6 @@ def _run(request: Request, limits: Limits, answer: IO[bytes]) -> int | None:
         finally:
             process.kill()  # on Ctrl-C, too; it does nothing to a process that has ended
     return process.returncode
-
-
-def _verdict(path: Path | str, status: int, limits: Limits) -> NmcError:
-    """What a status other than 0 means."""
-    memory = f"{limits.memory / 2**30:.1f} GiB of memory"
-    if status == MEMORY_EXIT:
-        return _over_budget(path, memory)
-    if status == -signal.SIGXCPU:
-        return _over_budget(path, f"{limits.processor} seconds of processor time")
-    if status < 0:
-        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-        return _died(path, f"ended by {name}; it may have run out of {memory}")
-    return _died(path, f"ended with status {status}")
 
 
 def _over_budget(path: Path | str, budget: str) -> NmcError:

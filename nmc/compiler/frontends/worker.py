@@ -5,10 +5,7 @@ It takes a request on stdin, gives itself limits, and only then imports what par
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -16,11 +13,7 @@ from typing import IO
 
 from nmc.compiler.frontends.reply import Reply, Request, write_reply
 from nmc.ir.diagnostic import NmcError
-
-MEMORY_EXIT = 17
-"""Exit status where memory ran out."""
-
-_PR_SET_PDEATHSIG = 1
+from nmc.runtime.confinement import MEMORY_EXIT, confine, end_with_parent
 
 
 def main() -> None:
@@ -58,40 +51,6 @@ def _perform(request: Request) -> Reply:
         raise
     except Exception:
         return Reply(defect=traceback.format_exc())
-
-
-def end_with_parent(parent: int) -> None:
-    """Let the kernel end this process when its parent ends; Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)  # it ended before the kernel was told
-
-
-def confine(memory: int, seconds: int) -> None:
-    """Limit address space and processor time; leave no core dump.
-
-    Args:
-        memory: bytes.
-        seconds: SIGXCPU comes then, SIGKILL two seconds later.
-    """
-    if sys.platform == "win32":
-        return  # it has no such limits; the parent's clock is left
-    import resource
-
-    wanted = (
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, seconds, seconds + 2),
-        (resource.RLIMIT_CORE, 0, 0),
-    )
-    for kind, soft, hard in wanted:
-        most = resource.getrlimit(kind)[1]
-        if most != resource.RLIM_INFINITY:
-            soft, hard = min(soft, most), min(hard, most)
-        # macOS refuses limits of address space.
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(kind, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     child = tmp_path / "child.py"
     child.write_text(
         "import json, os, sys\n"
-        "from nmc.compiler.frontends.worker import end_with_parent\n"
+        "from nmc.runtime.confinement import end_with_parent\n"
         "end_with_parent(json.loads(sys.stdin.read())['parent'])\n"
         f"open({str(tmp_path / 'started')!r}, 'w').write(str(os.getpid()))\n"
         f"open({str(tmp_path / 'never')!r}).read()\n"
