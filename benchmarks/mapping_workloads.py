@@ -105,7 +105,7 @@ class Shapes:
         """The network."""
         spec = InputSpec("input", self.input_shape, 1.0, 0, 1, mode="bias")
         output = OutputSpec(self.last, np.array(1.0), self.shape(self.last))
-        return Network(self.name, tuple(self.populations), tuple(self.projections), (spec,), output, 1, {})
+        return Network(self.name, tuple(self.populations), tuple(self.projections), (spec,), (output,), 1, {})
 
 
 def lenet() -> Network:
