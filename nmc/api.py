@@ -11,7 +11,7 @@ from nmc.ir.neurons import Reset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nmc.compiler.driver import Compiled
+    from nmc.compiler.driver import Compiled, CompileRequest
     from nmc.compiler.frontends.onnx import ModelCheck
     from nmc.ir.connectivity import Array
     from nmc.runtime.artifact import Artifact
@@ -77,22 +77,17 @@ def compile(
         calib: samples (N, *sample shape), or those by input, a data spec or a file. None: seeded inputs.
         preprocess: as ``--preprocess``; applied to the samples and stored in the artifact.
         timesteps: T, of all codings but graded.
-        coding: ``rate``, ``signed``, ``burst``, ``graded``, ``sigma-delta``, or ``auto``: the one that
-            takes the least energy and loses no more than ``max_loss`` on a part of ``calib``.
+        coding: ``rate``, ``signed``, ``burst``, ``graded``, ``sigma-delta`` or ``auto`` (least energy).
         levels: most spikes of a burst; None: 4.
-        max_loss: points that ``auto`` may lose (estimate).
+        max_loss: points that ``auto`` may lose on a held-out part of ``calib`` (estimate).
         reset: ``subtract`` or ``zero``; None: the target's own.
         weight_bits: None: all that the target stores.
         host_input: compute the first layer on the host.
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
         strict: approximated operators are errors.
-        partitioner: as ``--partitioner``.
-        placer: as ``--placer``.
-        optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
-        chips: as ``--chips``.
+        partitioner: as ``--partitioner``; likewise ``placer``, ``optimise``, ``chips``, ``seed``.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
-        seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
         progress: called with (what is being done, fraction done).
 
@@ -107,10 +102,17 @@ def compile(
     options = replace(options, settings=settings or {}, pins=pins or {})
     request = CompileRequest(target, options, calib, preprocess, seed=seed, isolated=True)
     if coding == "auto":
-        from nmc.compiler.explore.choose import choose_coding
-
-        request = choose_coding(Path(model), request, max_loss, progress).request
+        request = _with_coding(Path(model), request, max_loss, progress)
     return compile_file(Path(model), request, progress)
+
+
+def _with_coding(
+    model: Path, request: CompileRequest, max_loss: float, progress: Callable[[str, float], None]
+) -> CompileRequest:
+    """The request with the coding that ``auto`` takes."""
+    from nmc.compiler.explore.choose import choose_coding
+
+    return choose_coding(model, request, max_loss, progress).request
 
 
 def device(name: str, artifact: Artifact) -> Device:

@@ -18,7 +18,7 @@ from nmc.runtime.artifact import Artifact
 from tests.cli.invoke import Invoke
 
 COMMANDS = [
-    *("compile", "check", "inspect", "run", "eval", "verify", "report"),
+    *("compile", "check", "inspect", "run", "eval", "verify", "report", "explore"),
     *("targets", "passes", "ops", "explain", "doctor", "demo"),
 ]
 
@@ -55,16 +55,14 @@ def test_usage_errors(nmc: Invoke, arguments: list[str]) -> None:
     assert as_json.err == ""
 
 
-@pytest.mark.parametrize("command", ["explore", "compare", "export"])
+@pytest.mark.parametrize("command", ["compare", "export"])
 def test_later_commands_are_refused(nmc: Invoke, command: str) -> None:
     done = nmc(command, "x", "--json")
     assert (done.code, done.slugs) == (2, ["not-available-yet"])
     assert command not in nmc("--help").out
 
 
-def test_later_options_are_refused(nmc: Invoke, model: Path) -> None:
-    done = nmc("compile", model, "--target", "loihi", "--max-loss=1", "--coding", "auto", "--json")
-    assert (done.code, done.slugs) == (2, ["not-available-yet"])
+def test_later_options_are_refused(nmc: Invoke) -> None:
     done = nmc("report", "x.nmc", "--png-dir=a", "--json")
     assert (done.code, done.slugs) == (2, ["not-available-yet"])
 
@@ -92,7 +90,6 @@ def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--coding", "auto"),
         ("--optimise", "temperature"),
         ("--optimise", "energy=0.5,traffic=0.5"),
         ("--effort", "high"),

@@ -31,6 +31,7 @@ HOMES = {
     "onnxruntime": ("nmc.compiler.frontends.onnx", "nmc.runtime.oracle"),
     "numba": ("nmc.kernels",),
     "llvmlite": ("nmc.kernels",),
+    "optuna": ("nmc.compiler.explore",),
     "pymetis": ("nmc.passes.partition",),
     "mtkahypar": ("nmc.passes.partition",),
     "pyswarms": ("nmc.passes.place",),
