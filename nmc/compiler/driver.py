@@ -17,7 +17,16 @@ from nmc.compiler.frontends.isolation import read_isolated
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.manifest import Calibration, make_manifest
 from nmc.compiler.plugins import find_target
-from nmc.compiler.proof import note_approximation, prove_import, prove_mapping, prove_simplified
+from nmc.compiler.proof import (
+    mapping_samples,
+    note_approximation,
+    proof_inputs,
+    prove_import,
+    prove_mapping,
+    prove_simplified,
+)
+from nmc.compiler.prove_network import StageProofs
+from nmc.compiler.prove_result import prove_artifact, prove_read_outs
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
@@ -53,6 +62,9 @@ REPORT_KEYS = (
     "ann_baseline",
 )
 """What ``compile --json`` takes from the report (docs/formats.md section 5)."""
+
+PROOF_SAMPLES = 2
+"""Calibration samples on which every pass is proved: a wrong rewrite shows on the first."""
 
 VERIFY_SAMPLES = 16
 """Samples of ``--verify full``."""
@@ -173,9 +185,11 @@ class _Levels:
     graph: LayerGraph | None = None
     exact: LayerGraph | None = None
     spiking: Network | None = None
+    calibrated: bool = False
 
     def catch(self, step: Pass, program: Program) -> None:
         """Keep the last program of each level, and the graph that later passes must not change."""
+        self.calibrated = self.calibrated or getattr(step, "matches_means", False)
         if isinstance(program, LayerGraph):
             if getattr(step, "approximates", False) and program is not self.graph:
                 self.exact = program
@@ -184,7 +198,7 @@ class _Levels:
             self.spiking = program
 
 
-def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle) -> Hooks:
+def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle, target: Target) -> Hooks:
     numbers = iter(range(1000))
 
     def after(step: Pass, program: Program, seconds: float) -> None:
@@ -196,7 +210,8 @@ def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: Cali
             path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
             path.write_text(format_program(program), encoding="utf-8")
 
-    return Hooks(verify_program, after, request.stop_after)
+    proofs = StageProofs(oracle.inputs[:PROOF_SAMPLES], target)
+    return Hooks(verify_program, after, request.stop_after, proofs.after)
 
 
 def _run_pipeline(
@@ -213,7 +228,7 @@ def _run_pipeline(
     context = Context(target, sink, oracle, request.seed, progress)
     pipeline = backend.pipeline(target, request.options)
     levels = _Levels(graph=model.graph)
-    program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle))
+    program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle, target))
     return program, levels, pipeline.text
 
 
@@ -242,6 +257,22 @@ def _verify_fully(artifact: Artifact, inputs: Array, sink: DiagnosticSink, isola
             help="calibrate with data in the range of use (--calib), or raise -T",
         )
     sink.note("layers-verified", f"all {len(result.layers)} layers are within their bounds of ONNX Runtime")
+
+
+def _prove(source: SourceModel, levels: _Levels, routed: Routed, inputs: Array, sink: DiagnosticSink) -> None:
+    """What all passes together made of the network, against the stages before.
+
+    Raises:
+        NmcError: something was changed that should not have been.
+    """
+    simplified = levels.graph or source.graph
+    if levels.exact is not None:
+        note_approximation(source.graph, levels.exact, inputs, sink)
+    prove_simplified(levels.exact or source.graph, simplified, proof_inputs(source, inputs))
+    tried = inputs[: mapping_samples(routed.network)]
+    readouts = prove_mapping(routed, tried)
+    if levels.calibrated:
+        prove_read_outs(simplified, routed.network, tried, readouts)
 
 
 def compile_file(model: Path, request: CompileRequest, progress: Progress = lambda text, fraction: None) -> Compiled:
@@ -276,10 +307,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     broken = pin_diagnostics(program, pins, target.grid)
     if broken:  # A backend's own pipeline may not know pins: they are never ignored.
         raise NmcError(broken, ExitCode.GATE)
-    if levels.exact is not None:
-        note_approximation(source.graph, levels.exact, inputs, sink)
-    prove_simplified(levels.exact or source.graph, levels.graph, inputs)
-    prove_mapping(program, inputs)
+    _prove(source, levels, program, inputs, sink)
     if data is not None:
         sink.items.extend(unused_labels(program.network, data))
     clock.stage("prove")
@@ -294,6 +322,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     report = compile_report(source.graph, program, target, events, tuple(sink.items))
     grid = replace(target.grid, chips=request.options.chips or target.grid.chips)
     artifact = Artifact(manifest, program, levels.graph, levels.spiking, source.onnx, report, payload, grid)
+    prove_artifact(artifact)
     if request.verify == "full":
         _verify_fully(artifact, inputs, sink, request.isolated)
         clock.stage("verify")

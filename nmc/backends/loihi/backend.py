@@ -7,10 +7,11 @@ from importlib import resources
 
 from nmc.backends.api import API_VERSION, Options, Payload
 from nmc.backends.loihi.board import BOARDS, Board
-from nmc.backends.loihi.emit import emit_program
+from nmc.backends.loihi.emit import ARRAYS, PROGRAM, emit_program
 from nmc.backends.loihi.emit_processes import microcode
 from nmc.backends.loihi.interpreter import install_lava
 from nmc.backends.loihi.lava_run import LavaDevice
+from nmc.backends.loihi.prove_program import prove_program
 from nmc.hardware.target import Target
 from nmc.hardware.target_file import load_target
 from nmc.ir.diagnostic import ExitCode, NmcError
@@ -62,9 +63,11 @@ class LoihiBackend:
         Lava's CPU models have no cores, so the placement is not part of it.
 
         Raises:
-            NmcError: something that Lava cannot do exactly.
+            NmcError: something that Lava cannot do exactly, or the program read back is not the network (exit 70).
         """
-        return emit_program(routed.network)
+        payload = emit_program(routed.network)
+        prove_program(payload, routed.network, PROGRAM, ARRAYS)
+        return payload
 
     def microcode(self, network: Network) -> tuple[str, ...]:
         """What of a network needs neuron microcode on hardware, in words; empty: all stock."""

@@ -35,6 +35,9 @@ from nmc.ir.neurons import has_potential
 PROGRAM = "lava/program.py"
 """The member to run."""
 
+ARRAYS = "lava/arrays.npz"
+"""Its weights and parameters."""
+
 
 _LOOPS = """
 
@@ -78,7 +81,7 @@ def emit_program(network: Network) -> Payload:
 
     members = {
         PROGRAM: _program(network, numbers, build).encode(),
-        "lava/arrays.npz": _npz(arrays),
+        ARRAYS: _npz(arrays),
         "lava/names.json": _names(network),
         "lava/README.md": _readme(network).encode(),
     }

@@ -52,6 +52,8 @@ class CalibrateLayers:
     stage: ClassVar[str] = "quantize"
     consumes: ClassVar[type[Network]] = Network
     produces: ClassVar[type[Network]] = Network
+    matches_means: ClassVar[bool] = True
+    """Read-outs are right on average over the calibration inputs: the compile looks after it."""
 
     def run(self, program: Network, context: Context) -> Network:
         """The same network with other numbers."""
@@ -114,8 +116,23 @@ class _Run:
             self.sent[population.name] = self._respond(
                 replace(population, neuron=stored_layer.neuron), stored_layer.projections
             )
+            self._require_life(population, task)
         self._forget(incoming)
         return done
+
+    def _require_life(self, population: Population, task: LayerTask) -> None:
+        """A layer that never sends, although the float network's is active, starves all behind it."""
+        sent = self.sent[population.name]
+        if (task.drive > 0).any() and not any(messages.any() for messages in sent):
+            self.context.diagnostics.error(
+                "layer-dead",
+                f"the network dies here: none of the {population.neurons:,} neurons of '{population.name}' sends a "
+                f"message in {self.network.timesteps} steps on any of {len(sent)} calibration samples, but the "
+                f"float network's activations reach {float(task.drive.max()):.3g}",
+                origin=population.origin,
+                help="raise the timesteps (-T), calibrate on samples of the data in use (--calib), or use --coding "
+                "graded; `nmc verify` shows every layer",
+            )
 
     def _row_count(self, incoming: Sequence[Projection]) -> int:
         """Fewer rows than asked for where their patches would take too much memory."""

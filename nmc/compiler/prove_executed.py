@@ -1,0 +1,170 @@
+"""Proofs by execution: integer networks that carry values, and what read-outs say on average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from nmc.ir.connectivity import Array
+from nmc.ir.layers import Head, LayerGraph
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import Graded, GradedReLU, Integrator, SigmaDelta
+from nmc.ir.origin import Origin
+from nmc.ir.reference import encode, per_channel
+from nmc.kernels.graph import execute_graph
+from nmc.kernels.layerwise import LaidProjection, execute_network
+from nmc.kernels.propagate import from_channels_last, to_channels_last
+from nmc.runtime.error_model import squared_gain, squares_by_channel
+
+Problem = tuple[str, Origin | None]
+
+SAFETY = 3.0
+"""On the rms error that rounding brings; what is measured is 0.2 to 0.9 of it without this."""
+
+OFFSET_SHARE = 0.1
+"""Of the rms of an output: a mean error below it may come from few samples or coarse biases."""
+
+OFFSET_ERRORS = 8.0
+"""Standard errors of the mean: below, samples may differ that much by chance."""
+
+
+def graded_problems(before: Network, after: Network, x: Array, step: int) -> Iterator[Problem]:
+    """Every graded population is its real drive on what its sources really send, to the rounding of its weights.
+
+    Errors of the layers before do not count, so a layer is judged by its own integers alone.
+
+    Args:
+        before: over reals.
+        after: over integers.
+        x: calibration inputs.
+        step: of the stored weights.
+    """
+    run = execute_network(after, encode(after, x), keep=True)
+    known = {p.name: p for p in before.projections}
+    sent = {name: values[:, 0] for name, values in run.messages.items()}
+    for population in after.populations:
+        pairs = [(known[p.name], p) for p in after.incoming[population.name] if p.name in known]
+        if not isinstance(population.neuron, Graded | GradedReLU) or not pairs:
+            continue
+        unit = _ratio(before, after, population)
+        drive = sum(_drive(before, after, real, sent) for real, _ in pairs)
+        wanted = drive if isinstance(population.neuron, Graded) else np.maximum(drive, 0.0)
+        error = sent[population.name] * per_channel(unit, population.shape) - wanted
+        found = np.sqrt(squares_by_channel(error))
+        variance = len(pairs) * np.square(unit) / 3
+        for _, stored in pairs:
+            coarse = np.broadcast_to(np.exp2(-stored.shift.astype(np.float64)), unit.shape) * unit * step
+            connectivity = stored.connectivity
+            squares = np.broadcast_to(np.square(coarse)[connectivity.row_channel()] / 12, connectivity.weight.shape)
+            power = squares_by_channel(sent[stored.source].astype(np.float64))
+            variance = variance + squared_gain(connectivity, squares, power)
+        bound = SAFETY * np.sqrt(variance)
+        worst = int(np.argmax(found / bound))
+        if not np.all(found <= bound):
+            yield (
+                f"channel {worst} of '{population.name}' is off its real drive by {found[worst]:.3g} rms; rounding "
+                f"explains {bound[worst]:.3g}",
+                population.origin,
+            )
+
+
+def _ratio(before: Network, after: Network, population: Population) -> Array:
+    """(C,) units of ``before``'s messages in one of ``after``'s."""
+    channels = population.shape[0]
+    return np.broadcast_to(after.scales[population.name] / before.scales[population.name], (channels,)).astype(float)
+
+
+def _drive(before: Network, after: Network, real: Projection, sent: Mapping[str, Array]) -> Array:
+    """What a real projection delivers of integer messages, (N, *shape)."""
+    source = after.by_name[real.source]
+    values = sent[real.source] * per_channel(_ratio(before, after, source), source.shape)
+    sums = LaidProjection.lay(real).sums(to_channels_last(values, source.shape))
+    return from_channels_last(sums, after.by_name[real.target].shape)
+
+
+def change_problems(before: Network, after: Network, x: Array) -> Iterator[Problem]:
+    """The changes that a sigma-delta population sends add up to the graded activation, rounded once.
+
+    Args:
+        before: the graded network over integers.
+        after: the same that sends changes.
+        x: calibration inputs.
+    """
+    run = execute_network(after, encode(after, x), counts=True)
+    for population in after.populations:
+        neuron = population.neuron
+        if not isinstance(neuron, SigmaDelta):
+            continue
+        drive: Array = np.zeros(())
+        for projection in before.incoming[population.name]:
+            source = after.by_name[projection.source]
+            laid = LaidProjection.lay(_unshifted(projection))
+            sums = laid.sums(to_channels_last(run.counts[projection.source], source.shape)).astype(np.float64)
+            shift = per_channel(np.asarray(projection.shift, dtype=np.float64), population.shape)
+            # A graded projection rounds by half a unit before its shift; one rounding behind all needs none.
+            half = np.where(shift > 0, 0.5, 0.0)
+            drive = drive + from_channels_last(sums, population.shape) * np.exp2(-shift) - half
+        wanted = np.maximum(drive, 0.0) if neuron.rectify else drive
+        if neuron.rectify is not isinstance(before.by_name[population.name].neuron, GradedReLU):
+            yield f"'{population.name}' became {'' if neuron.rectify else 'no '}rectifier", population.origin
+        apart = float(np.abs(run.counts[population.name] - wanted).max())
+        limit = float(np.max(neuron.threshold))
+        if not apart <= limit + 1e-9:
+            yield (
+                f"the changes of '{population.name}' add up to values that are off by {apart:.3g} (limit {limit:g})",
+                population.origin,
+            )
+
+
+def _unshifted(projection: Projection) -> Projection:
+    return Projection(
+        projection.name,
+        projection.source,
+        projection.target,
+        projection.connectivity,
+        projection.origin,
+        bias=projection.bias,
+    )
+
+
+def same_integers(before: Network, after: Network, x: Array) -> Iterator[Problem]:
+    """A network that is cut up otherwise to fit cores: every population sends the same, every read-out is the same."""
+    inputs = encode(before, x)
+    wanted, found = (execute_network(network, inputs, counts=True) for network in (before, after))
+    for population in before.populations:
+        counts = found.counts.get(population.name)
+        if counts is None or not np.array_equal(counts, wanted.counts[population.name]):
+            yield f"'{population.name}' sends other messages than before", population.origin
+    if not all(map(np.array_equal, wanted.readouts, found.readouts)):
+        yield "the read-outs are others than before", None
+
+
+def offset_problems(graph: LayerGraph, network: Network, x: Array, readouts: tuple[Array, ...]) -> Iterator[Problem]:
+    """Calibrated read-outs are right on average: their bias takes up what the layers before leave.
+
+    Args:
+        graph: simplified.
+        network: calibrated and quantized.
+        x: calibration inputs.
+        readouts: of the network on them.
+    """
+    ends = [graph.by_name[name] for name in graph.outputs]
+    tails = [graph.by_name[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
+    wanted = execute_graph(graph, x, [tail.name for tail in tails])
+    for number, (spec, tail) in enumerate(zip(network.outputs, tails, strict=True)):
+        if not isinstance(network.by_name[spec.population].neuron, Integrator):
+            continue
+        shape = network.by_name[spec.population].shape
+        found = readouts[number] * per_channel(spec.scale, shape)
+        error = (found - wanted[tail.name].reshape(found.shape)).reshape(len(x), shape[0], -1).mean(axis=2)
+        mean, chance = np.abs(error.mean(axis=0)), error.std(axis=0) / np.sqrt(len(x))
+        least = OFFSET_SHARE * float(np.sqrt(np.square(wanted[tail.name]).mean()))
+        bound = np.maximum(OFFSET_ERRORS * chance, least)
+        if np.any(mean > bound):
+            worst = int(np.argmax(mean - bound))
+            yield (
+                f"output '{spec.name or tail.name}' is off by {mean[worst]:.3g} on average in channel {worst} "
+                f"(limit {bound[worst]:.3g})",
+                tail.origin,
+            )
