@@ -152,3 +152,23 @@ def test_a_network_with_waits_is_calibrated_for_them() -> None:
     assert [p.wait for p in stored.populations] == [0, 1, 1, 1, 0]
     assert errors(stored)[0] < 1.1 * errors(calibrated(CalibrateLayers(), timesteps=4)[1])[0]
     assert errors(stored, X)[1] < 0.02
+
+
+def test_a_network_that_dies_is_an_error_that_names_the_layer() -> None:
+    context, network = context_for(GRAPH, X), aligned()
+    out_of_reach = tuple(
+        replace(p, neuron=replace(p.neuron, threshold=p.neuron.threshold * 500))
+        if p.name == "first_relu" and isinstance(p.neuron, IF)
+        else p
+        for p in network.populations
+    )
+    CalibrateLayers(rounds=0, refit=False).run(replace(network, populations=out_of_reach), context)
+    (error,) = [d for d in context.diagnostics.items if d.severity == "error"]
+    assert error.slug == "layer-dead" and "'first_relu'" in error.message and error.origin.output == "first_relu:0"
+
+
+def test_a_layer_that_the_float_network_leaves_silent_is_no_error() -> None:
+    context = context_for(GRAPH, 0 * X)
+    network = AlignWindows().run(ConvertRate(8, Reset.SUBTRACT).run(GRAPH, context), context)
+    CalibrateLayers().run(network, context)
+    assert "layer-dead" not in [d.slug for d in context.diagnostics.items]
