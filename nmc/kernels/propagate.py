@@ -264,7 +264,7 @@ def row_sums(connectivity: Connectivity, low: float | Array, high: float | Array
         lowest, highest = np.zeros(count), np.zeros(count)
         _add_entry_bounds(connectivity.rows, weight, lows[columns], highs[columns], lowest, highest)
     else:
-        groups, columns = _column_groups(connectivity)
+        groups, columns = column_groups(connectivity)
         if isinstance(connectivity, Pool):
             weight = np.broadcast_to(weight[:, None], (len(weight), size(connectivity.kernel)))
         rows = weight.reshape(groups, -1, columns.shape[1])
@@ -274,7 +274,30 @@ def row_sums(connectivity: Connectivity, low: float | Array, high: float | Array
     return lowest.reshape(channels, -1).min(axis=1), highest.reshape(channels, -1).max(axis=1)
 
 
-def _column_groups(connectivity: Connectivity) -> tuple[int, IndexArray]:
+def largest_products(connectivity: Connectivity, sizes: float | Array = 1.0) -> Array:
+    """(output channels,) the largest |weight| times the size of the source channel that it reads, in float64.
+
+    Args:
+        connectivity: its weights may be of any type; they are read where they lie.
+        sizes: >= 0, of all source channels or (source channels,).
+    """
+    by_source = np.broadcast_to(np.asarray(sizes, dtype=np.float64), connectivity.in_shape[:1])
+    weight = connectivity.weight
+    if isinstance(connectivity, Sparse):
+        largest = np.zeros(connectivity.out_shape[0])
+        products = np.abs(weight) * by_source[connectivity.column_channel()]
+        np.maximum.at(largest, connectivity.row_channel(), products)
+        return largest
+    groups, columns = column_groups(connectivity)
+    if isinstance(connectivity, Pool):
+        columns = columns[:, :1]
+    rows = weight.reshape(groups, -1, columns.shape[1])
+    largest = np.zeros(rows.shape[:2])
+    _take_largest(rows, by_source[columns], largest)
+    return largest.reshape(connectivity.out_shape[0], -1).max(axis=1)
+
+
+def column_groups(connectivity: Connectivity) -> tuple[int, IndexArray]:
     """The number of groups of rows that read the same channels, and (groups, columns) those channels."""
     channels = connectivity.in_shape[0]
     match connectivity:
@@ -287,6 +310,14 @@ def _column_groups(connectivity: Connectivity) -> tuple[int, IndexArray]:
             return channels, np.repeat(np.arange(channels)[:, None], size(kernel), axis=1)
         case _:
             return channels, np.arange(channels)[:, None]
+
+
+@compiled()
+def _take_largest(weight, sizes, largest):
+    for g in range(weight.shape[0]):
+        for r in range(weight.shape[1]):
+            for k in range(weight.shape[2]):
+                largest[g, r] = max(largest[g, r], abs(weight[g, r, k] * sizes[g, k]))
 
 
 @compiled()

@@ -78,7 +78,7 @@ def _input_bits(units: Units, entry: UnitInput, target: Target) -> int:
     """Bits of an input message: as many as the target has, as long as no sum of a reader may be too large."""
     top = min(target.weights.high, -target.weights.low)
     readers = (term.connectivity for unit in units.units for term in unit.terms if term.source == entry.layer.name)
-    fan_in = max((effective_fan_in(reader) for reader in readers), default=1.0)
+    fan_in = max((effective_fan_in(reader, np.ones(())) for reader in readers), default=1.0)
     # Half of the sum is left to the bias.
     room = int(np.log2(sum_limit(target) / (2 * max(top, 1) * fan_in)))
     return max(min(target.messages.input_bits, room), 1)

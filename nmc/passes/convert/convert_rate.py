@@ -27,7 +27,9 @@ ZERO_RESET_CANDIDATES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 
 
 def scale_sources(connectivity: Connectivity, scale: Array) -> Connectivity:
-    """Weights times the real value of one message of the input channel they read."""
+    """Weights times the real value of one message of the input channel they read; the same object where that is 1."""
+    if np.all(scale == 1):
+        return connectivity
     if scale.ndim == 0:
         return connectivity.with_weight(connectivity.weight * scale)
     return connectivity.with_weight(connectivity.weight * scale[connectivity.column_channel()])

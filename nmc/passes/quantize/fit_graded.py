@@ -13,9 +13,8 @@ from nmc.ir.network import Population, Projection
 from nmc.ir.neurons import Graded
 from nmc.ir.reference import per_channel
 from nmc.ir.verify_network import SHIFT_LIMIT
-from nmc.kernels.propagate import row_sums
-from nmc.passes.convert.convert_rate import scale_sources
-from nmc.passes.quantize.fixed_point import WeightGrid, by_output, largest_by_channel
+from nmc.kernels.propagate import largest_products, row_sums
+from nmc.passes.quantize.fixed_point import WeightGrid
 from nmc.passes.quantize.round_weights import round_weights
 
 MARGIN = 4
@@ -87,23 +86,26 @@ class GradedFit:
         """
         # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
         room = 0.9 * self.sum_limit / (2 * MARGIN * self.grid.top)
-        fan_in = max((effective_fan_in(scale_sources(reader, top)) for reader in readers), default=1.0)
+        fan_in = max((effective_fan_in(reader, top) for reader in readers), default=1.0)
         levels = max(min(self.levels, int(room / fan_in)), 1)
-        real = [_in_source_units(p, scales[p.source]) for p in incoming]
-        main = [p for p in real if not isinstance(p.connectivity, Skip)] or real
-        skips = [p for p in real if p not in main]
-        shift, scale = self._scale(population, main, skips, top, levels)
-        biases = [p.bias for p in real if p.bias is not None]
+        # Weights count per unit of the source's integer message; they are scaled where they are rounded.
+        largest = {p.name: largest_products(p.connectivity, scales[p.source]) for p in incoming}
+        main = [p for p in incoming if not isinstance(p.connectivity, Skip)] or list(incoming)
+        skips = [p for p in incoming if p not in main]
+        shift, scale = self._scale(population, [largest[p.name] for p in main], top, levels)
+        for skip in skips:
+            scale = np.maximum(scale, largest[skip.name] * 2.0**self.shift_min / self.grid.top)
+        biases = [p.bias for p in incoming if p.bias is not None]
         most = SUM_ROOM * self.sum_limit
-        sums = [_largest_sums(p, reach[p.source]) for p in main]
+        sums = [largest_sums(p.connectivity, scales[p.source] * reach[p.source]) for p in main]
         sums[0] = sums[0] + by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
         # A bias may be far larger than what it is added to: then weights do not fill their range either.
         scale = np.maximum(scale, np.max(sums, axis=0) * np.exp2(shift) / most)
         finest = [np.floor(np.log2(most * scale / np.maximum(own, 1e-200))) for own in sums]
         stored = []
-        for projection in real:
+        for projection in incoming:
             connectivity = projection.connectivity
-            own = self._own_shift(projection, scale)
+            own = self._own_shift(largest[projection.name], scale)
             if projection in main:
                 # No projection is rounded more coarsely than its own weights ask for.
                 if len(main) > 1:
@@ -111,8 +113,8 @@ class GradedFit:
                     own = np.maximum(shift, np.minimum(own, fits)).astype(np.int64)
                 else:
                     own = shift
-            wanted = connectivity.weight * by_output(connectivity, np.exp2(own) / scale)
-            weight = round_weights(connectivity, wanted, messages[projection.source], self.grid)
+            units = scales[projection.source], np.exp2(own) / scale
+            weight = round_weights(connectivity, messages[projection.source], self.grid, *units)
             # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
             half = (np.exp2(own - 1) * (own > 0)).astype(np.int64)
             bias: Array | None = half if half.any() else None
@@ -122,9 +124,9 @@ class GradedFit:
             stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
         return stored, scale
 
-    def _own_shift(self, projection: Projection, scale: Array) -> Array:
-        """The largest shift for which the weights of one projection fit, by channel."""
-        room = self.grid.top / np.maximum(largest_by_channel(projection.connectivity) / scale, 1e-300)
+    def _own_shift(self, largest: Array, scale: Array) -> Array:
+        """The largest shift for which weights up to these fit, by channel."""
+        room = self.grid.top / np.maximum(largest / scale, 1e-300)
         # A skip as large as the scale allows has exactly this room: no rounding may lose it.
         exact = np.floor(np.log2(room) + 1e-9)
         return np.clip(exact, self.shift_min, self.shift_max).astype(np.int64)
@@ -133,12 +135,17 @@ class GradedFit:
         """A sum is its message times 2^shift: a larger one would not leave the message its room."""
         return max(min(self.shift_max, int(np.log2(self.sum_limit / (4 * MARGIN * levels)))), self.shift_min)
 
-    def _scale(
-        self, population: Population, main: list[Projection], skips: list[Projection], top: Array, levels: int
-    ) -> tuple[Array, Array]:
-        """The shift of the main sums and the real value of one unit of the message, by channel."""
+    def _scale(self, population: Population, main: list[Array], top: Array, levels: int) -> tuple[Array, Array]:
+        """The shift of the main sums and the real value of one unit of the message, by channel.
+
+        Args:
+            population: whose they are.
+            main: (C,) largest weights of each main projection, per unit of its source's message.
+            top: (C,) largest activations.
+            levels: wanted of a message.
+        """
         grid = self.grid
-        largest = np.max([largest_by_channel(p.connectivity) for p in main], axis=0)
+        largest = np.max(main, axis=0)
         alone = largest == 0  # its bias is all that such a channel has
         largest = np.where(alone, 1.0, largest)
         if isinstance(population.neuron, Graded):
@@ -152,22 +159,12 @@ class GradedFit:
         high = self._finest(levels)
         shift = np.where(alone, 0, np.clip(exact, min(low, high), high)).astype(np.int64)
         # Where the shift alone cannot bring a message to its size, weights do not fill their range.
-        scale = np.maximum(np.where(alone, 0.0, largest * np.exp2(shift) / grid.top), floor)
-        for skip in skips:
-            scale = np.maximum(scale, largest_by_channel(skip.connectivity) * 2.0**self.shift_min / grid.top)
-        return shift, scale
+        return shift, np.maximum(np.where(alone, 0.0, largest * np.exp2(shift) / grid.top), floor)
 
 
-def _in_source_units(projection: Projection, scale: Array) -> Projection:
-    """The projection with weights per unit of the source's integer message."""
-    return replace(projection, connectivity=scale_sources(projection.connectivity, scale))
-
-
-def _largest_sums(projection: Projection, reach: Array) -> Array:
-    """(C,) the largest size that a sum may have, without bias, on messages up to ``reach``."""
-    connectivity = scale_sources(projection.connectivity, reach)
-    _, highest = row_sums(connectivity.with_weight(np.abs(connectivity.weight)), 0, 1)
-    return np.asarray(highest)
+def largest_sums(connectivity: Connectivity, reach: Array) -> Array:
+    """(C,) the largest size that a sum may have on sources of sizes up to ``reach``."""
+    return row_sums(connectivity, -reach, reach)[1]
 
 
 def by_channel(values: Array) -> Array:
@@ -175,10 +172,14 @@ def by_channel(values: Array) -> Array:
     return np.asarray(values.reshape(len(values), -1).max(axis=1))
 
 
-def effective_fan_in(connectivity: Connectivity) -> float:
-    """The largest sum of |weights| of a neuron, in units of the largest weight of its channel."""
-    largest = largest_by_channel(connectivity)
-    _, highest = row_sums(connectivity.with_weight(np.abs(connectivity.weight)), 0, 1)
+def effective_fan_in(connectivity: Connectivity, sizes: Array) -> float:
+    """The largest sum of |weights| of a neuron, in units of the largest weight of its channel.
+
+    Args:
+        connectivity: of the reader.
+        sizes: ``()`` or (source channels,) what the weights of each source channel are multiplied with first.
+    """
+    largest, highest = largest_products(connectivity, sizes), largest_sums(connectivity, sizes)
     return float((highest / np.where(largest > 0, largest, 1.0)).max(initial=1.0))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.hardware.target import NeuronLimits, WeightLimits
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Skip, Sparse, size
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Skip
 from nmc.ir.diagnostic import ExitCode, NmcError
 
 
@@ -54,20 +54,6 @@ def is_skip(connectivity: Connectivity) -> bool:
     if not isinstance(connectivity, Conv2d) or connectivity.weight.shape[2:] != (1, 1):
         return False
     return bool((np.count_nonzero(connectivity.weight, axis=1) <= 1).all())
-
-
-def largest_by_channel(connectivity: Connectivity) -> Array:
-    """Largest |weight| of each output channel: (C,)."""
-    channels = connectivity.out_shape[0]
-    magnitude = np.abs(connectivity.weight)
-    if isinstance(connectivity, Sparse):
-        out = np.zeros(channels)
-        np.maximum.at(out, connectivity.row_channel(), magnitude)
-        return out
-    if isinstance(connectivity, Dense):
-        channels_first = magnitude.reshape(channels, size(connectivity.out_shape) // channels, -1)
-        return np.asarray(channels_first.max(axis=(1, 2)))
-    return np.asarray(magnitude.reshape(channels, -1).max(axis=1))
 
 
 def by_output(connectivity: Connectivity, values: Array) -> Array:

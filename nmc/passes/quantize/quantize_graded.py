@@ -17,7 +17,6 @@ from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
-from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.quantize.fit_graded import MARGIN, GradedFit, by_channel, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
 
@@ -185,12 +184,9 @@ def _shifted(projection: Projection, sums: Array, population: Population) -> Arr
 def prove_sums(projection: Projection, lowest: Array, highest: Array, context: Context) -> None:
     """No sum reaches the target's limit on messages between these, by channel of the source."""
     connectivity = projection.connectivity
-    positive, negative = (
-        row_sums(connectivity.with_weight(scale_sources(connectivity, bound).weight), 0, 1)
-        for bound in (highest, -lowest)
-    )
+    least, most = row_sums(connectivity, lowest, highest)
     bias = np.zeros(1) if projection.bias is None else by_channel(np.abs(projection.bias))
-    worst = float((np.maximum(positive[1] - negative[0], negative[1] - positive[0]) + bias).max())
+    worst = float((np.maximum(-least, most) + bias).max())
     if worst >= sum_limit(context.target):
         context.diagnostics.error(
             "accumulator-overflow",

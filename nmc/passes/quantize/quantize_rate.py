@@ -25,13 +25,12 @@ from nmc.ir.neurons import (
     spike_levels,
 )
 from nmc.ir.reference import per_channel
-from nmc.kernels.propagate import row_sums
+from nmc.kernels.propagate import largest_products, row_sums
 from nmc.passes.base import Context
 from nmc.passes.quantize.fixed_point import (
     WeightGrid,
     by_output,
     is_skip,
-    largest_by_channel,
     mantissa_and_exponent,
     weight_grid,
 )
@@ -254,13 +253,13 @@ class _Fit:
 
     def _first_unit(self) -> Array:
         """Real value of one unit, (C,): the largest weight of a channel fills the range."""
-        largest = np.max([largest_by_channel(p.connectivity) for p in self._main()], axis=0)
+        largest = np.max([largest_products(p.connectivity) for p in self._main()], axis=0)
         largest = np.where(largest > 0, largest, largest.max() or 1.0)
         unit: Array = largest / self.grid.top
         exponent_max = self.target.weights.exponent_max
         if exponent_max is not None:
             for skip in self._skips():
-                unit = np.maximum(unit, largest_by_channel(skip.connectivity) / (self.grid.top * 2.0**exponent_max))
+                unit = np.maximum(unit, largest_products(skip.connectivity) / (self.grid.top * 2.0**exponent_max))
         neuron, limits = self.population.neuron, self.target.neurons
         # A channel of tiny weights would need a threshold or bias beyond its width.
         bias_max = limits.bias_mantissa_max << limits.bias_exponent_max
@@ -280,7 +279,7 @@ class _Fit:
         A skip has one weight per channel; if it were 20 units, rounding to even numbers would
         change its gain by up to 5 %.
         """
-        ratios = np.concatenate([np.zeros(0), *(largest_by_channel(p.connectivity) / unit for p in self._skips())])
+        ratios = np.concatenate([np.zeros(0), *(largest_products(p.connectivity) / unit for p in self._skips())])
         ratios = ratios[ratios > 0]
         if not len(ratios):
             return 0
@@ -308,7 +307,7 @@ class _Fit:
                 weight = connectivity.weight / by_output(connectivity, unit) * 2.0**shift
                 shifts: Array = np.array(shift, dtype=np.int64)
             else:
-                ratio = largest_by_channel(connectivity) / unit / self.grid.top
+                ratio = largest_products(connectivity) / unit / self.grid.top
                 left = np.maximum(np.ceil(np.log2(np.maximum(ratio, 1e-300))), 0).astype(np.int64)
                 if exponent_max is not None:
                     left = np.minimum(left, exponent_max)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense
-from nmc.kernels.propagate import from_channels_last
+from nmc.kernels.propagate import LARGE, column_groups, from_channels_last
 from nmc.kernels.rounding import covariance, round_rows
-from nmc.passes.quantize.fixed_point import WeightGrid
+from nmc.passes.convert.convert_rate import scale_sources
+from nmc.passes.quantize.fixed_point import WeightGrid, by_output
 
 ROWS = 4096
 """Input vectors of a covariance: enough for the columns that one block has."""
@@ -15,34 +16,48 @@ ROWS = 4096
 BLOCK = 640
 """Columns rounded together: the 3 x 3 kernels of 64 channels, and more."""
 
+ONE = np.ones(())
+
 WORK = 1 << 31
 """Multiplications that one projection may take; blocks get narrower where it would take more."""
 
 
-def round_weights(connectivity: Connectivity, wanted: Array, messages: Array, grid: WeightGrid) -> Array:
+def round_weights(
+    connectivity: Connectivity, messages: Array, grid: WeightGrid, sources: Array = ONE, outputs: Array = ONE
+) -> Array:
     """Stored weights whose errors cancel in the sums over the calibration inputs.
 
     Only what sums over many inputs gains by it: the others are rounded to the nearest.
 
     Args:
-        connectivity: of the projection.
-        wanted: (*weight shape) real weights in units of stored ones.
+        connectivity: of the projection, over reals.
         messages: (N, n) integer messages of its source on calibration inputs, channels last.
         grid: the weights that the target stores.
+        sources: ``()`` or (source channels,) and
+        outputs: ``()`` or (output channels,): the weight times both is in units of stored ones.
+
+    Returns:
+        (*weight shape) int64, int32 from `LARGE` on.
     """
+    weight = connectivity.weight
     if not isinstance(connectivity, Conv2d | Dense):
+        wanted = scale_sources(connectivity, sources).weight * by_output(connectivity, outputs)
         return grid.round(wanted)
     inputs = input_vectors(connectivity, messages)
-    groups, _, columns = inputs.shape
-    rows = wanted.reshape(groups, wanted.shape[0] // groups, columns)
-    stored = np.zeros(rows.shape, dtype=np.int64)
-    width = int(np.clip(WORK // max(wanted.size, 1), 16, BLOCK))
-    for first in range(0, columns, width):
+    groups, columns = column_groups(connectivity)
+    rows = weight.reshape(groups, -1, columns.shape[1])
+    by_column = np.broadcast_to(sources, connectivity.in_shape[:1])[columns]
+    by_row = np.broadcast_to(by_output(connectivity, outputs), (len(weight), *(1,) * (weight.ndim - 1)))
+    by_row = by_row.reshape(*rows.shape[:2], 1)
+    stored = np.zeros(rows.shape, dtype=np.int32 if weight.size >= LARGE else np.int64)
+    width = int(np.clip(WORK // max(weight.size, 1), 16, BLOCK))
+    for first in range(0, rows.shape[2], width):
         part = slice(first, first + width)
         spread = covariance(inputs[:, :, part])
         for group in range(groups):
-            stored[group, :, part] = round_rows(rows[group, :, part], spread[group], grid.step, grid.top)
-    return stored.reshape(wanted.shape)
+            wanted = rows[group, :, part] * by_column[group, part] * by_row[group]
+            stored[group, :, part] = round_rows(wanted, spread[group], grid.step, grid.top)
+    return stored.reshape(weight.shape)
 
 
 def input_vectors(connectivity: Conv2d | Dense, messages: Array) -> Array:

@@ -42,10 +42,10 @@ def test_dense_weights_round_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     messages = np.repeat(RNG.integers(0, 99, (200, 4)), 5, axis=1)
     wanted = RNG.uniform(-254, 254, (6, 20))
     op = Dense(wanted, (20,), (6,))
-    whole = round_weights(op, wanted, messages, GRID)
+    whole = round_weights(op.with_weight(wanted), messages, GRID)
     monkeypatch.setattr(module, "BLOCK", 10)
     monkeypatch.setattr(module, "WORK", 120 * 10)
-    blocks = round_weights(op, wanted, messages, GRID)
+    blocks = round_weights(op.with_weight(wanted), messages, GRID)
     plain = GRID.round(wanted)
     errors = [np.abs((kind - wanted) @ (messages - messages.mean(axis=0)).T).mean() for kind in (whole, blocks, plain)]
     assert errors[0] < errors[2] and errors[1] < errors[2]
@@ -55,5 +55,5 @@ def test_single_inputs_round_to_the_nearest() -> None:
     wanted = RNG.uniform(-254, 254, 3)
     op = Skip(wanted, (3, 2, 2))
     np.testing.assert_array_equal(
-        round_weights(op, wanted, np.zeros((1, 12), dtype=np.int64), GRID), GRID.round(wanted)
+        round_weights(op.with_weight(wanted), np.zeros((1, 12), dtype=np.int64), GRID), GRID.round(wanted)
     )
