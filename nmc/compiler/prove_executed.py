@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Sparse, size
 from nmc.ir.layers import Head, LayerGraph
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Integrator, SigmaDelta
@@ -22,6 +22,12 @@ Problem = tuple[str, Origin | None]
 SAFETY = 3.0
 """On the rms error that rounding brings; what is measured is 0.2 to 0.9 of it without this."""
 
+BIAS_SHARE = 0.5
+"""Of the largest drive of a neuron: calibration moves its bias less, or by less than `BIAS_UNITS` messages."""
+
+BIAS_UNITS = 512.0
+"""A quarter to a half of the messages at the calibrated maximum."""
+
 OFFSET_SHARE = 0.1
 """Of the rms of an output: a mean error below it may come from few samples or coarse biases."""
 
@@ -32,7 +38,8 @@ OFFSET_ERRORS = 8.0
 def graded_problems(before: Network, after: Network, x: Array, step: int) -> Iterator[Problem]:
     """Every graded population is its real drive on what its sources really send, to the rounding of its weights.
 
-    Errors of the layers before do not count, so a layer is judged by its own integers alone.
+    Errors of the layers before do not count, so a layer is judged by its own integers alone. Its bias makes up
+    for what they leave on average: by how much, the stored numbers say.
 
     Args:
         before: over reals.
@@ -48,7 +55,14 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         if not isinstance(population.neuron, Graded | GradedReLU) or not pairs:
             continue
         unit = _ratio(before, after, population)
+        moved = _bias_moved(population, pairs, unit) * per_channel(unit, population.shape)
         drive = sum(_drive(before, after, real, sent) for real, _ in pairs)
+        far = np.abs(moved) > np.maximum(
+            BIAS_SHARE * np.abs(drive).max(axis=0), BIAS_UNITS * per_channel(unit, population.shape)
+        )
+        if np.any(far):
+            yield f"the bias of '{population.name}' is another one in {int(far.sum())} neurons", population.origin
+        drive = drive + moved
         wanted = drive if isinstance(population.neuron, Graded) else np.maximum(drive, 0.0)
         error = sent[population.name] * per_channel(unit, population.shape) - wanted
         found = np.sqrt(squares_by_channel(error))
@@ -57,6 +71,7 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
             coarse = np.broadcast_to(np.exp2(-stored.shift.astype(np.float64)), unit.shape) * unit * step
             connectivity = stored.connectivity
             squares = np.broadcast_to(np.square(coarse)[connectivity.row_channel()] / 12, connectivity.weight.shape)
+            squares = squares * _alike(connectivity)
             power = squares_by_channel(sent[stored.source].astype(np.float64))
             variance = variance + squared_gain(connectivity, squares, power)
         bound = SAFETY * np.sqrt(variance)
@@ -67,6 +82,35 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
                 f"explains {bound[worst]:.3g}",
                 population.origin,
             )
+
+
+def _alike(connectivity: Connectivity) -> float:
+    """Synapses of a neuron from one channel: what they hear is alike, so the errors of their weights add up."""
+    match connectivity:
+        case Dense():
+            return float(size(connectivity.in_shape[1:]))
+        case Conv2d():
+            return float(size(connectivity.weight.shape[2:]))
+        case Pool():
+            return float(size(connectivity.kernel))
+        case Sparse():
+            return max(len(connectivity.weight) / size(connectivity.out_shape) / connectivity.in_shape[0], 1.0)
+        case _:
+            return 1.0
+
+
+def _bias_moved(population: Population, pairs: list[tuple[Projection, Projection]], unit: Array) -> Array:
+    """What calibration added to the bias, in units of the message, (*shape): stored less real, less the rounding."""
+    shape = population.shape
+    moved: Array = np.zeros(shape)
+    for real, stored in pairs:
+        if real.bias is not None:
+            moved = moved - per_channel(real.bias, shape) / per_channel(unit, shape)
+        shift = np.broadcast_to(stored.shift, unit.shape).astype(np.float64)
+        half = np.where(shift > 0, 0.5, 0.0)
+        bias = np.zeros(()) if stored.bias is None else stored.bias
+        moved = moved + per_channel(bias, shape) * per_channel(np.exp2(-shift), shape) - per_channel(half, shape)
+    return moved
 
 
 def _ratio(before: Network, after: Network, population: Population) -> Array:
