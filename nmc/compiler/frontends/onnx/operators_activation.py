@@ -23,8 +23,8 @@ def import_clip(node: Node, graph: GraphBuilder) -> None:
     """Constant bounds (ReLU6, hard tanh): a ReLU for each bound."""
     shape = graph.activation(node, 0)
     low, high = _bound(node, graph, 1), _bound(node, graph, 2)
-    if low is not None and high is not None and low > high:
-        raise Refusal("model-invalid", f"it clips to {low:g} and above, {high:g} and below")
+    if low is not None and high is not None:
+        low = min(low, high)  # the operator clips from below first: a larger lower bound makes every value the upper
     graph.add(node, Clip(low, high), (node.input(0),), shape)
 
 

@@ -8,7 +8,7 @@ from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
-from nmc.ir.layers import BatchNorm, Linear, Transpose
+from nmc.ir.layers import Add, BatchNorm, Linear, Reshape, Transpose
 
 _MOVE_BATCH = "keep the batch on axis 0 and put the weights second"
 
@@ -26,6 +26,24 @@ def real(array: Array, what: str) -> Array:
     if not np.all(np.isfinite(array)):
         raise Refusal("model-weights-not-finite", f"{what} holds NaN or infinite numbers", "export a good checkpoint")
     return array.astype(np.float64)
+
+
+SYNAPSES_MAX = 50_000_000
+"""Single synapses of a layer that is no convolution and no matrix (1.2 GB while they are made)."""
+
+SMALLER = "make the activation smaller, or end the model before it"
+
+
+def check_synapses(synapses: int) -> None:
+    """Refuse what takes too many single synapses.
+
+    Raises:
+        Refusal: there are more than `SYNAPSES_MAX`.
+    """
+    if synapses > SYNAPSES_MAX:
+        raise Refusal(
+            "operator-unsupported", f"it needs {synapses} single synapses, the limit is {SYNAPSES_MAX}", SMALLER
+        )
 
 
 KERNEL_MAX = 2**26
@@ -96,7 +114,7 @@ def _banded(weight: Array, depth: WindowAxis) -> Array:
 
 
 def import_gemm(node: Node, graph: GraphBuilder) -> None:
-    """Data times constant; transB, alpha, beta; the bias a constant without batch."""
+    """Data times constant; transB, alpha, beta; the bias an activation, or a constant without batch."""
     shape = graph.activation(node, 0)
     if len(shape) != 1:
         raise Refusal("shape-invalid", f"its input has {len(shape) + 1} axes, it must have 2", "flatten it first")
@@ -110,13 +128,27 @@ def import_gemm(node: Node, graph: GraphBuilder) -> None:
         raise Refusal("shape-invalid", f"a weight for {weight.shape[1]} inputs does not fit {shape[0]} features")
     out = weight.shape[:1]
     bias = np.zeros(out)
-    if node.input(2):
+    if node.input(2) and node.input(2) not in graph.values:
         added = real(graph.constant(node.input(2), "the bias"), "the bias")
         if added.ndim > 2 or added.shape[-1:] not in ((), (1,), out) or (added.ndim == 2 and added.shape[0] != 1):
             raise Refusal("shape-invalid", f"a bias {list(added.shape)} does not fit {out[0]} outputs")
         bias = np.broadcast_to(added.reshape(-1), out) * node.number("beta", 1.0)
-    dense = Dense(np.ascontiguousarray(weight), shape, out)
-    graph.add(node, Linear(dense, np.array(bias)), (node.input(0),), out)
+    linear = Linear(Dense(np.ascontiguousarray(weight), shape, out), np.array(bias))
+    if node.input(2) not in graph.values:
+        graph.add(node, linear, (node.input(0),), out)
+        return
+    product = graph.add_inner(node, "product", linear, (node.input(0),), out)
+    graph.add(node, Add(), (product, _computed_bias(node, graph, out)), out)
+
+
+def _computed_bias(node: Node, graph: GraphBuilder, out: Shape) -> str:
+    """The bias of a Gemm that is an activation, times beta."""
+    shape = graph.shape(node.input(2))
+    if shape not in (out, (1,)):
+        raise Refusal("shape-invalid", f"a bias [batch, {', '.join(map(str, shape))}] does not fit {out[0]} outputs")
+    spread = np.eye(out[0]) if shape == out else np.ones((*out, 1))
+    linear = Linear(Dense(spread * node.number("beta", 1.0), shape, out), np.zeros(out))
+    return graph.add_inner(node, "bias", linear, (node.input(2),), out)
 
 
 def import_matmul(node: Node, graph: GraphBuilder) -> None:
@@ -148,17 +180,53 @@ def _matrix(weight: Array) -> Array:
 
 def _times_matrix(node: Node, graph: GraphBuilder) -> None:
     shape = graph.activation(node, 0)
-    weight = real(graph.constant(node.input(1), "the second factor"), "the second factor")
+    given = real(graph.constant(node.input(1), "the second factor"), "the second factor")
+    weight = given[:, None] if given.ndim == 1 else given
     if weight.ndim <= len(shape) + 1:
         weight = _matrix(weight)
-    if weight.ndim != 2 or weight.shape[0] != shape[-1]:
+    if weight.ndim < 2 or weight.shape[-2] != shape[-1]:
         raise Refusal(
             "shape-invalid",
-            f"a factor {list(weight.shape)} does not fit {shape[-1]} features; it must be a matrix with as many rows",
+            f"a factor {list(given.shape)} does not fit {shape[-1]} features; it must be a matrix with as many rows",
         )
-    connectivity = _over_last(weight, shape)
-    out = connectivity.out_shape
-    graph.add(node, Linear(connectivity, np.zeros(out[0])), (node.input(0),), out)
+    connectivity = _over_last(weight, shape) if weight.ndim == 2 else _stacked(weight, shape)
+    made, bias = connectivity.out_shape, np.zeros(connectivity.out_shape[0])
+    if given.ndim == 1 and len(made) == 1:
+        raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "multiply by a matrix (n, 1)")
+    if given.ndim > 1:
+        graph.add(node, Linear(connectivity, bias), (node.input(0),), made)
+        return
+    product = graph.add_inner(node, "product", Linear(connectivity, bias), (node.input(0),), made)
+    graph.add(node, Reshape(), (product,), made[:-1])
+
+
+def _stacked(weight: Array, shape: Shape) -> Sparse:
+    """``x @ weight`` for x of this shape and a stack of matrices, broadcast as in numpy.
+
+    Raises:
+        Refusal: the stack differs between samples, does not fit, or is too large.
+    """
+    if weight.ndim == len(shape) + 1 and weight.shape[0] == 1:
+        weight = weight[0]
+    try:
+        stack = np.broadcast_shapes(shape[:-2], weight.shape[:-2])
+    except ValueError:
+        stack = ()
+    if weight.ndim > len(shape) or len(stack) != len(shape) - 2:
+        raise Refusal(
+            "operator-unsupported",
+            f"a factor {list(weight.shape)} behind [batch, {', '.join(map(str, shape))}] differs between samples or "
+            "does not fit",
+            "multiply by one matrix",
+        )
+    rows, inner, columns = shape[-2], shape[-1], weight.shape[-1]
+    out = (*stack, rows, columns)
+    check_synapses(size(out) * inner)
+    source = np.broadcast_to(np.arange(size(shape)).reshape(shape), (*stack, rows, inner))[..., None]
+    target = np.arange(size(out)).reshape(out)[..., None, :]
+    terms = (*stack, rows, inner, columns)
+    each = [np.broadcast_to(a, terms).reshape(-1) for a in (target, source, weight[..., None, :, :])]
+    return sparse_from_synapses(each[0], each[1], each[2], shape, out)
 
 
 def _over_last(weight: Array, shape: Shape) -> Dense | Sparse:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
+from nmc.compiler.frontends.onnx.operators_resize import along_axes
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
 from nmc.ir.connectivity import Conv2d, Shape, size
 from nmc.ir.layers import AveragePool, Linear, MaxPool, Op
@@ -25,11 +26,8 @@ def import_average_pool(node: Node, graph: GraphBuilder) -> None:
         _pool(node, view, axes, lambda w, _: AveragePool(w.kernel, w.stride, w.pads, counts))
         return
     if node.integer("ceil_mode", 0) or (not counts and any(axis.before or axis.after for axis in axes)):
-        raise Refusal(
-            "operator-unsupported",
-            f"dilations {dilations} together with ceil_mode or padding that does not count",
-            "use a pooling without dilation, or without padding",
-        )
+        _uneven_mean(node, graph, axes, counts)
+        return
     _pool(node, view, axes, _dilated_mean)
 
 
@@ -37,6 +35,23 @@ def _dilated_mean(window: Window, shape: Shape) -> Linear:
     weight = np.full((shape[0], 1, *window.kernel), 1.0 / size(window.kernel))
     conv = Conv2d(weight, shape, window.stride, window.pads, window.dilation, shape[0])
     return Linear(conv, np.zeros(shape[0]))
+
+
+def _uneven_mean(node: Node, graph: GraphBuilder, axes: tuple[WindowAxis, ...], counts: bool) -> None:
+    """A mean over windows of different size: what a window counts is a product over its axes."""
+    channels = graph.activation(node, 0)[0]
+    maps = [np.eye(channels)]
+    for axis in axes:
+        windows = axis.count(ceil=bool(node.integer("ceil_mode", 0)))
+        places = np.arange(windows)[:, None] * axis.stride - axis.before + np.arange(axis.kernel) * axis.dilation
+        inside = (places >= 0) & (places < axis.size)
+        counted = (places >= -axis.before) & (places < axis.size + axis.after) if counts else inside
+        rows, taps = np.nonzero(inside)
+        matrix = np.zeros((windows, axis.size))
+        matrix[rows, places[rows, taps]] = 1.0 / counted.sum(axis=1)[rows]
+        maps.append(matrix)
+    mean = along_axes(maps)
+    graph.add(node, Linear(mean, np.zeros(channels)), (node.input(0),), mean.out_shape)
 
 
 def import_max_pool(node: Node, graph: GraphBuilder) -> None:

@@ -10,24 +10,17 @@ from onnx import NodeProto, helper
 from nmc.compiler.frontends.onnx.fold import BATCHES, FoldError, fold, known
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
-from nmc.compiler.frontends.onnx.operators_linear import bias_of, real
+from nmc.compiler.frontends.onnx.operators_linear import SMALLER, bias_of, check_synapses, real
 from nmc.compiler.frontends.onnx.operators_move import probed, with_inputs
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, sparse_from_synapses
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, Sparse, sparse_from_synapses
 from nmc.ir.layers import Linear
-
-SYNAPSES_MAX = 50_000_000
-"""Single synapses of a layer that reads an image at another scale (1.2 GB while they are made)."""
-
-_SMALLER = "make the activation smaller, or end the model before it"
 
 
 def import_resize(node: Node, graph: GraphBuilder) -> None:
     """Nearest, linear and cubic, any coordinates and scales: a fixed linear map along each axis."""
     shape = graph.activation(node, 0)
-    coordinates = node.text("coordinate_transformation_mode", "half_pixel")
-    policy = node.text("keep_aspect_ratio_policy", "stretch")
-    if coordinates == "tf_crop_and_resize" or policy != "stretch":
-        raise Refusal("operator-unsupported", f"{coordinates}, {policy}", "resize to a fixed size, without cropping")
+    if node.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise Refusal("operator-unsupported", "it crops while it resizes", "crop with a Slice before it")
     sizes = graph.axes(node.input(3), "the sizes") if node.input(3) and node.input(3) in graph.known else ()
     if len(sizes) == len(shape) + 1 and graph.batch == sizes[0]:
         # The file fixed its batch and wrote it into the sizes; factors say the same for any batch.
@@ -41,9 +34,7 @@ def import_resize(node: Node, graph: GraphBuilder) -> None:
     if any(at.shape != (batch, *out) for at, batch in zip(made.at, BATCHES, strict=True)):
         raise Refusal("operator-unsupported", "it resizes the batch", "keep the batch on axis 0 and leave it alone")
     maps = [_axis_map(node, graph, axis, shape[axis], out[axis]) for axis in range(len(shape))]
-    target, source, weight = _product(maps, shape, out)
-    sparse = sparse_from_synapses(target, source, weight, shape, out)
-    graph.add(node, Linear(sparse, np.zeros(out[0])), (node.input(0),), out)
+    graph.add(node, Linear(along_axes(maps), np.zeros(out[0])), (node.input(0),), out)
 
 
 def _factor(size: int, wanted: int) -> np.float32:
@@ -62,6 +53,8 @@ def import_upsample(node: Node, graph: GraphBuilder) -> None:
 def _axis_map(node: Node, graph: GraphBuilder, axis: int, size: int, wanted: int) -> Array:
     """What a Resize does along one axis, as a matrix (wanted, size)."""
     scale = _scale(node, graph, axis)
+    if scale is not None and int(np.float32(scale) * np.float32(size)) != wanted:
+        raise Refusal("operator-unsupported", f"it makes {wanted} of {size} by the factor {scale:g}", "name the sizes")
     if size == wanted and scale in (None, 1.0):
         return np.eye(size)
     left_out = ("axes", "keep_aspect_ratio_policy")
@@ -78,39 +71,42 @@ def _axis_map(node: Node, graph: GraphBuilder, axis: int, size: int, wanted: int
     try:
         made = fold(probe, values, graph.opset)["y"].value
     except FoldError as error:
-        raise Refusal("operator-unsupported", f"ONNX Runtime cannot resize one axis: {error}", _SMALLER) from error
+        raise Refusal("operator-unsupported", f"ONNX Runtime cannot resize one axis: {error}", SMALLER) from error
     return np.asarray(made.reshape(size, wanted).T, dtype=np.float64)
 
 
 def _scale(node: Node, graph: GraphBuilder, axis: int) -> float | None:
     """The factor that a node names for an axis; None where it names sizes."""
-    if not node.input(2):
-        return None
-    scales = graph.known[node.input(2)].at[0].reshape(-1)
-    if not len(scales):
-        return None
-    rank = len(graph.activation(node, 0)) + 1
+    shape = graph.activation(node, 0)
+    rank = len(shape) + 1
     axes = [a + (rank if a < 0 else 0) for a in node.integers("axes", tuple(range(rank)))]
+    scales = graph.known[node.input(2)].at[0].reshape(-1) if node.input(2) else np.zeros(0)
+    if not len(scales):
+        policy = node.text("keep_aspect_ratio_policy", "stretch")
+        if policy == "stretch":
+            return None
+        # One factor for all axes that are named, the smallest or the largest that they ask for.
+        sizes = graph.axes(node.input(3), "the sizes")
+        asked = [wanted / shape[a - 1] for wanted, a in zip(sizes, axes, strict=True) if a > 0]
+        scales = np.full(len(axes), min(asked) if policy == "not_larger" else max(asked))
     return float(scales[axes.index(axis + 1)]) if axis + 1 in axes else 1.0
 
 
-def _product(maps: list[Array], shape: Shape, out: Shape) -> tuple[Array, Array, Array]:
-    """(target, source, weight) of the map that applies one matrix along each axis."""
+def along_axes(maps: list[Array]) -> Sparse:
+    """One matrix (wanted, size) applied along each axis.
+
+    Raises:
+        Refusal: it takes more than `SYNAPSES_MAX` synapses.
+    """
+    out, shape = tuple(len(matrix) for matrix in maps), tuple(matrix.shape[1] for matrix in maps)
     entries = [np.nonzero(matrix) for matrix in maps]
-    _check_size(math.prod(len(rows) for rows, _ in entries))
+    check_synapses(math.prod(len(rows) for rows, _ in entries))
     target, source, weight = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones(1)
     for matrix, (rows, columns), n, m in zip(maps, entries, shape, out, strict=True):
         target = (target[:, None] * m + rows).reshape(-1)
         source = (source[:, None] * n + columns).reshape(-1)
         weight = (weight[:, None] * matrix[rows, columns]).reshape(-1)
-    return target, source, weight
-
-
-def _check_size(synapses: int) -> None:
-    if synapses > SYNAPSES_MAX:
-        raise Refusal(
-            "operator-unsupported", f"it needs {synapses} single synapses, the limit is {SYNAPSES_MAX}", _SMALLER
-        )
+    return sparse_from_synapses(target, source, weight, shape, out)
 
 
 def import_conv_transpose(node: Node, graph: GraphBuilder) -> None:
@@ -173,7 +169,7 @@ def _transposed(
         flipped = parts.transpose(0, 2, 1, 3, 4)[:, :, :, ::-1, ::-1].reshape(out[0], shape[0] // groups, *kernel)
         around = (pads[0][0], pads[1][0], pads[0][1], pads[1][1])
         return Conv2d(flipped.copy(), shape, (1, 1), around, (dilations[0], dilations[1]), groups)
-    _check_size(weight.size * math.prod(shape[1:]))
+    check_synapses(weight.size * math.prod(shape[1:]))
     per_group = weight.shape[1]
     channel, made, *taps = (a.reshape(-1) for a in np.meshgrid(*(np.arange(n) for n in weight.shape), indexing="ij"))
     source: Array = channel[:, None]
