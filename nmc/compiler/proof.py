@@ -50,7 +50,7 @@ def proof_inputs(model: SourceModel, inputs: Array) -> Array:
     Models of whole numbers keep theirs.
     """
     x = inputs[:SAMPLES].astype(np.float32)
-    if model.integers or not len(x):
+    if any(limits is not None for limits in model.integers) or not len(x):
         return x
     middle = (float(x.min()) + float(x.max())) / 2
     return np.concatenate([x[: SAMPLES - 2], middle - 2 * (x[:2] - middle)])

@@ -22,12 +22,6 @@ Problem = tuple[str, Origin | None]
 SAFETY = 3.0
 """On the rms error that rounding brings; what is measured is 0.2 to 0.9 of it without this."""
 
-BIAS_SHARE = 0.5
-"""Of the largest drive of a neuron: calibration moves its bias less, or by less than `BIAS_UNITS` messages."""
-
-BIAS_UNITS = 512.0
-"""A quarter to a half of the messages at the calibrated maximum."""
-
 OFFSET_SHARE = 0.1
 """Of the rms of an output: a mean error below it may come from few samples or coarse biases."""
 
@@ -57,11 +51,6 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         unit = _ratio(before, after, population)
         moved = _bias_moved(population, pairs, unit) * per_channel(unit, population.shape)
         drive = sum(_drive(before, after, real, sent) for real, _ in pairs)
-        far = np.abs(moved) > np.maximum(
-            BIAS_SHARE * np.abs(drive).max(axis=0), BIAS_UNITS * per_channel(unit, population.shape)
-        )
-        if np.any(far):
-            yield f"the bias of '{population.name}' is another one in {int(far.sum())} neurons", population.origin
         drive = drive + moved
         wanted = drive if isinstance(population.neuron, Graded) else np.maximum(drive, 0.0)
         error = sent[population.name] * per_channel(unit, population.shape) - wanted
