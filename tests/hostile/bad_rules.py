@@ -35,6 +35,11 @@ def typed(kind: onnx.TypeProto) -> onnx.ModelProto:
     return gemm(lambda model: model.graph.input[0].type.CopyFrom(kind))
 
 
+def _second_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [3, 4]))
+
+
 TENSOR = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 4])
 
 
@@ -102,9 +107,8 @@ GRAPHS: dict[str, Case] = {
         lambda f: gemm(lambda m: setattr(m.graph.node[1], "op_type", "")), "model-invalid", "operator-unsupported"
     ),
     "an input without a name": case(lambda f: gemm(lambda m: setattr(m.graph.input[0], "name", "")), "model-invalid"),
-    "two inputs": case(
-        lambda f: gemm(lambda m: m.graph.input.append(helper.make_tensor_value_info("z", 1, ["N", 4]))), "model-ends"
-    ),
+    "inputs of two batches": case(lambda f: gemm(_second_batch), "input-shape"),
+    "no inputs": case(lambda f: gemm(lambda m: m.graph.ClearField("input")), "model-ends"),
     "no nodes": case(lambda f: gemm(lambda m: m.graph.ClearField("node")), "model-invalid"),
     "too many nodes": case(lambda f: chain(*[node("Relu", ["x"], ["y"])] * 100_001), "model-invalid"),
     "If": case(lambda f: _nested(0), "operator-unsupported"),

@@ -154,15 +154,19 @@ def test_undefined_and_doubled_tensors(tmp_path: Path) -> None:
     assert "nowhere" in found[1].message
 
 
-def test_two_inputs_and_no_output(tmp_path: Path) -> None:
+def test_an_input_that_nothing_reads_and_no_ends(tmp_path: Path) -> None:
     model = gemm_model()
     model.graph.output.append(helper.make_tensor_value_info("g", TensorProto.FLOAT, ["N", 3]))
     assert len(read_model(saved(model, tmp_path)).graph.outputs) == 2
     model.graph.input.append(helper.make_tensor_value_info("second", TensorProto.FLOAT, ["N", 4]))
+    source = read_model(saved(model, tmp_path))
+    assert [layer.name for layer in source.graph.inputs] == ["x"]
+    assert [d.slug for d in source.warnings] == ["input-unused"] and "'second'" in source.warnings[0].message
+    del model.graph.input[:]
     del model.graph.output[:]
     found = problems(saved(model, tmp_path))
-    assert [d.slug for d in found] == ["model-ends", "model-ends"]
-    assert "second" in found[0].message and "no output" in found[1].message
+    assert [d.slug for d in found[:2]] == ["model-ends", "model-ends"]
+    assert "no input" in found[0].message and "no output" in found[1].message
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,23 @@ def test_versions_that_are_not_read(tmp_path: Path, opset: int, ir_version: int)
 
 
 def test_several_inputs(tmp_path: Path) -> None:
-    model = model_of([helper.make_node("Add", ["x", "z"], ["y"])], {}, ["N", 4])
-    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 4]))
+    for batches in (("N", "N"), (3, 3), ("N", 3), (1, "M"), ("", 2)):
+        model = model_of([helper.make_node("Add", ["x", "z"], ["y"])], {}, [batches[0], 4])
+        model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [batches[1], 4]))
+        graph = read_model(saved(model, tmp_path)).graph
+        assert dict(graph.input_shapes) == {"x": (4,), "z": (4,)}
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
     (problem,) = check_model(saved(model, tmp_path)).diagnostics
-    assert problem.slug == "model-ends"
-    assert "2 inputs (x, z)" in problem.message and "Concat" in problem.help
+    assert problem.slug == "input-shape" and "'x' 3, 'z' 2" in problem.message
+
+
+@pytest.mark.parametrize("opset", [6, 9, 13, 21])
+def test_several_inputs_of_old_and_new_opsets(tmp_path: Path, opset: int) -> None:
+    model = model_of([helper.make_node("Sum", ["x", "z"], ["y"])], {}, ["N", 4], opset=opset)
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 4]))
+    source = read_model(saved(model, tmp_path))
+    assert [layer.name for layer in source.graph.inputs] == ["x", "z"]
+    assert [value.name for value in onnx.load_model_from_string(source.onnx).graph.input] == ["x", "z"]
 
 
 def test_functions_are_inlined(tmp_path: Path) -> None:

@@ -81,6 +81,42 @@ def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
+def with_direct_argmax(graph: LayerGraph) -> LayerGraph:
+    """An argmax of a softmax along its axis, or of a sigmoid, reads what that reads: the largest is the same.
+
+    A model may so give probabilities and the class, both by the host.
+    """
+    layers = graph.by_name
+    direct = {}
+    for layer in graph.layers:
+        head = layers[layer.inputs[0]] if isinstance(layer.op, ArgMax) else layer
+        while isinstance(head.op, Identity):
+            head = layers[head.inputs[0]]
+        if isinstance(layer.op, ArgMax) and _keeps_order(head, layer.op):
+            direct[layer.name] = replace(layer, inputs=head.inputs)
+    if not direct:
+        return graph
+    changed = replace(graph, layers=tuple(direct.get(layer.name, layer) for layer in graph.layers))
+    return _without_idle(changed, {layers[name].inputs[0] for name in direct})
+
+
+def _keeps_order(head: Layer, op: ArgMax) -> bool:
+    """Whether the largest value along the axis of an argmax is behind a head where it was before it."""
+    same_axis = isinstance(head.op, Softmax) and (head.op.axis - op.axis) % len(head.shape) == 0
+    return same_axis or isinstance(head.op, Sigmoid)
+
+
+def _without_idle(graph: LayerGraph, names: set[str]) -> LayerGraph:
+    """The graph without those of the named layers, and what only they read, that nothing reads any more."""
+    waiting = sorted(names)
+    while waiting:
+        name = waiting.pop()
+        if name in graph.by_name and not graph.users[name] and name not in graph.outputs:
+            waiting.extend(graph.by_name[name].inputs)
+            graph = replace(graph, layers=tuple(layer for layer in graph.layers if layer.name != name))
+    return graph
+
+
 def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None:
     """A head (softmax, sigmoid, argmax) is the last thing that a network computes.
 
@@ -101,10 +137,35 @@ def check_heads(graph: LayerGraph, lost: set[str], sink: DiagnosticSink) -> None
 
 
 def with_hidden_sigmoids(graph: LayerGraph, lost: set[str]) -> LayerGraph:
-    """Sigmoids that something reads as activations; the host computes those at the end."""
+    """Sigmoids that something reads as activations; the host computes those at the end.
+
+    One that is an output and read as well becomes two: the output stays exact.
+    """
     hidden = {la.name for la in graph.layers if isinstance(la.op, Sigmoid) and _is_read(la, graph, lost)}
-    layers = [replace(la, op=Activation("sigmoid")) if la.name in hidden else la for la in graph.layers]
-    return replace(graph, layers=tuple(layers)) if hidden else graph
+    if not hidden:
+        return graph
+    taken = set(graph.by_name)
+    layers: list[Layer] = []
+    inside: dict[str, str] = {}
+    for layer in graph.layers:
+        read = replace(layer, inputs=tuple(inside.get(name, name) for name in layer.inputs))
+        if layer.name in hidden and layer.name in graph.outputs:
+            layers.append(read)
+            inside[layer.name] = _fresh(f"{layer.name}/inside", taken)
+            origin = replace(layer.origin, output="")
+            layers.append(replace(read, name=inside[layer.name], op=Activation("sigmoid"), origin=origin))
+        else:
+            layers.append(replace(read, op=Activation("sigmoid")) if layer.name in hidden else read)
+    return replace(graph, layers=tuple(layers))
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    name, copies = wanted, 0
+    while name in taken:
+        copies += 1
+        name = f"{wanted}_{copies}"
+    taken.add(name)
+    return name
 
 
 def _is_read(layer: Layer, graph: LayerGraph, lost: set[str], passed_on: tuple[type, ...] = PASSED_ON) -> bool:

@@ -12,7 +12,7 @@ from onnx import numpy_helper, shape_inference
 
 from nmc.compiler.frontends.onnx.budget import values_stay_small
 from nmc.compiler.frontends.onnx.fold import BATCHES, FOLD_TOTAL, FOLDABLE, FoldError, Known, fold, known
-from nmc.compiler.frontends.onnx.heads import check_heads, with_heads_last, with_hidden_sigmoids
+from nmc.compiler.frontends.onnx.heads import check_heads, with_direct_argmax, with_heads_last, with_hidden_sigmoids
 from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.normalise import input_shape, opset_of
@@ -301,7 +301,7 @@ class GraphBuilder:
         ends = tuple(self.values.get(name, self.layers[-1].name) for name in outputs)
         name = escaped(self.model.graph.name) or "model"
         graph = self._without_unused(LayerGraph(name, tuple(self.layers), ends, tuple(map(escaped, outputs))))
-        graph = with_hidden_sigmoids(with_heads_last(graph), self.lost)
+        graph = with_hidden_sigmoids(with_heads_last(with_direct_argmax(graph)), self.lost)
         check_heads(graph, self.lost, self.sink)
         if self.sink.errors:
             return None
