@@ -18,7 +18,6 @@ from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.manifest import Calibration, make_manifest
 from nmc.compiler.plugins import find_target
 from nmc.compiler.proof import (
-    mapping_samples,
     note_approximation,
     proof_inputs,
     prove_import,
@@ -67,7 +66,7 @@ PROOF_SAMPLES = 2
 """Calibration samples on which every pass is proved: a wrong rewrite shows on the first."""
 
 VERIFY_SAMPLES = 16
-"""Samples of ``--verify full``."""
+"""Samples of ``--verify full``, and of the proof of a graded network."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: Cali
             path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
             path.write_text(format_program(program), encoding="utf-8")
 
-    proofs = StageProofs(oracle.inputs[:PROOF_SAMPLES], target)
+    proofs = StageProofs(oracle.inputs[:PROOF_SAMPLES], oracle.inputs[:VERIFY_SAMPLES], target)
     return Hooks(verify_program, after, request.stop_after, proofs.after)
 
 
@@ -269,10 +268,9 @@ def _prove(source: SourceModel, levels: _Levels, routed: Routed, inputs: Array, 
     if levels.exact is not None:
         note_approximation(source.graph, levels.exact, inputs, sink)
     prove_simplified(levels.exact or source.graph, simplified, proof_inputs(source, inputs))
-    tried = inputs[: mapping_samples(routed.network)]
-    readouts = prove_mapping(routed, tried)
+    prove_mapping(routed, inputs)
     if levels.calibrated:
-        prove_read_outs(simplified, routed.network, tried, readouts)
+        prove_read_outs(simplified, routed, inputs)
 
 
 def compile_file(model: Path, request: CompileRequest, progress: Progress = lambda text, fraction: None) -> Compiled:
@@ -307,7 +305,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     broken = pin_diagnostics(program, pins, target.grid)
     if broken:  # A backend's own pipeline may not know pins: they are never ignored.
         raise NmcError(broken, ExitCode.GATE)
-    _prove(source, levels, program, inputs, sink)
+    _prove(source, levels, program, oracle.inputs, sink)
     if data is not None:
         sink.items.extend(unused_labels(program.network, data))
     clock.stage("prove")

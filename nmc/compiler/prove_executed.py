@@ -22,8 +22,11 @@ Problem = tuple[str, Origin | None]
 SAFETY = 3.0
 """On the rms error that rounding brings; what is measured is 0.2 to 0.9 of it without this."""
 
-OFFSET_SHARE = 0.1
-"""Of the rms of an output: a mean error below it may come from few samples or coarse biases."""
+SEEN_LEAST = 8
+"""Messages of a channel from which on something is said about them."""
+
+OFFSET_SHARE = 0.02
+"""Of the rms of an output: its mean error on what it was calibrated on is below it, as its bias is stored so finely."""
 
 OFFSET_ERRORS = 8.0
 """Standard errors of the mean: below, samples may differ that much by chance."""
@@ -32,8 +35,8 @@ OFFSET_ERRORS = 8.0
 def graded_problems(before: Network, after: Network, x: Array, step: int) -> Iterator[Problem]:
     """Every graded population is its real drive on what its sources really send, to the rounding of its weights.
 
-    Errors of the layers before do not count, so a layer is judged by its own integers alone. Its bias makes up
-    for what they leave on average: by how much, the stored numbers say.
+    Errors of the layers before do not count, so a layer is judged by its own integers alone. What is off on
+    average does not count either: calibration moves each bias for it.
 
     Args:
         before: over reals.
@@ -49,12 +52,10 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         if not isinstance(population.neuron, Graded | GradedReLU) or not pairs:
             continue
         unit = _ratio(before, after, population)
-        moved = _bias_moved(population, pairs, unit) * per_channel(unit, population.shape)
         drive = sum(_drive(before, after, real, sent) for real, _ in pairs)
-        drive = drive + moved
-        wanted = drive if isinstance(population.neuron, Graded) else np.maximum(drive, 0.0)
-        error = sent[population.name] * per_channel(unit, population.shape) - wanted
-        found = np.sqrt(squares_by_channel(error))
+        message = sent[population.name]
+        seen = message > 0 if isinstance(population.neuron, GradedReLU) else np.ones(message.shape, dtype=np.bool_)
+        found = _spread(message * per_channel(unit, population.shape) - drive, seen)
         variance = len(pairs) * np.square(unit) / 3
         for _, stored in pairs:
             coarse = np.broadcast_to(np.exp2(-stored.shift.astype(np.float64)), unit.shape) * unit * step
@@ -67,8 +68,8 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         worst = int(np.argmax(found / bound))
         if not np.all(found <= bound):
             yield (
-                f"channel {worst} of '{population.name}' is off its real drive by {found[worst]:.3g} rms; rounding "
-                f"explains {bound[worst]:.3g}",
+                f"channel {worst} of '{population.name}' strays from its real drive by {found[worst]:.3g} rms; "
+                f"rounding explains {bound[worst]:.3g}",
                 population.origin,
             )
 
@@ -88,18 +89,15 @@ def _alike(connectivity: Connectivity) -> float:
             return 1.0
 
 
-def _bias_moved(population: Population, pairs: list[tuple[Projection, Projection]], unit: Array) -> Array:
-    """What calibration added to the bias, in units of the message, (*shape): stored less real, less the rounding."""
-    shape = population.shape
-    moved: Array = np.zeros(shape)
-    for real, stored in pairs:
-        if real.bias is not None:
-            moved = moved - per_channel(real.bias, shape) / per_channel(unit, shape)
-        shift = np.broadcast_to(stored.shift, unit.shape).astype(np.float64)
-        half = np.where(shift > 0, 0.5, 0.0)
-        bias = np.zeros(()) if stored.bias is None else stored.bias
-        moved = moved + per_channel(bias, shape) * per_channel(np.exp2(-shift), shape) - per_channel(half, shape)
-    return moved
+def _spread(error: Array, seen: Array) -> Array:
+    """(C,) rms of what an error varies by within each channel, where it is seen; 0 where hardly anything is."""
+    channels = error.shape[1]
+    values, kept = (np.moveaxis(part, 1, 0).reshape(channels, -1) for part in (error, seen))
+    count = kept.sum(axis=1)
+    several = np.maximum(count, 1)
+    mean = np.where(kept, values, 0.0).sum(axis=1) / several
+    squares = np.where(kept, np.square(values - mean[:, None]), 0.0).sum(axis=1)
+    return np.where(count >= SEEN_LEAST, np.sqrt(squares / several), 0.0)
 
 
 def _ratio(before: Network, after: Network, population: Population) -> Array:
@@ -173,7 +171,9 @@ def same_integers(before: Network, after: Network, x: Array) -> Iterator[Problem
         yield "the read-outs are others than before", None
 
 
-def offset_problems(graph: LayerGraph, network: Network, x: Array, readouts: tuple[Array, ...]) -> Iterator[Problem]:
+def offset_problems(
+    graph: LayerGraph, network: Network, x: Array, readouts: tuple[Array, ...], *, whole: bool
+) -> Iterator[Problem]:
     """Calibrated read-outs are right on average: their bias takes up what the layers before leave.
 
     Args:
@@ -181,6 +181,7 @@ def offset_problems(graph: LayerGraph, network: Network, x: Array, readouts: tup
         network: calibrated and quantized.
         x: calibration inputs.
         readouts: of the network on them.
+        whole: they are all that it was calibrated on, so that no chance is left.
     """
     ends = [graph.by_name[name] for name in graph.outputs]
     tails = [graph.by_name[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
@@ -192,8 +193,9 @@ def offset_problems(graph: LayerGraph, network: Network, x: Array, readouts: tup
         found = readouts[number] * per_channel(spec.scale, shape)
         error = (found - wanted[tail.name].reshape(found.shape)).reshape(len(x), shape[0], -1).mean(axis=2)
         mean, chance = np.abs(error.mean(axis=0)), error.std(axis=0) / np.sqrt(len(x))
-        least = OFFSET_SHARE * float(np.sqrt(np.square(wanted[tail.name]).mean()))
-        bound = np.maximum(OFFSET_ERRORS * chance, least)
+        bound = OFFSET_SHARE * float(np.sqrt(np.square(wanted[tail.name]).mean())) * np.ones(shape[0])
+        if not whole:
+            bound = np.maximum(2.5 * bound, OFFSET_ERRORS * chance)
         if np.any(mean > bound):
             worst = int(np.argmax(mean - bound))
             yield (

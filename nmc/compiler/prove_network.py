@@ -43,10 +43,12 @@ class StageProofs:
 
     Attributes:
         inputs: (N, ...) float32 calibration inputs; few.
+        more: of them, for networks of one step.
         target: whose limits the stored integers keep.
     """
 
     inputs: Array
+    more: Array
     target: Target
 
     def after(self, step: Pass, before: Program, after: Program) -> None:
@@ -89,7 +91,7 @@ class StageProofs:
         if after.is_integer and not before.is_integer:
             bits = getattr(step, "bits", None)
             if after.is_graded:
-                yield from graded_problems(before, after, self.inputs, weight_grid(self.target.weights, bits).step)
+                yield from graded_problems(before, after, self.more, weight_grid(self.target.weights, bits).step)
             yield from rounding_problems(before, after, self.target, bits)
         elif before.is_graded and not after.is_graded:
             yield from change_problems(before, after, self.inputs)
