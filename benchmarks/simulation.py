@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
-import itertools
 import json
 import platform
 import resource
@@ -25,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from cifar import NORMALISED, images_of
@@ -34,6 +34,7 @@ from nmc.compiler.driver import CompileRequest, compile_file
 from nmc.ir import reference
 from nmc.kernels.compiled import compiled
 from nmc.kernels.dot import dot
+from nmc.kernels.fused_tables import CONSTANT
 from nmc.kernels.mapped import execute_mapped, execute_steps
 from nmc.kernels.mapped_run import MappedRun
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
@@ -90,24 +91,31 @@ def compile_workload(work: Workload) -> Artifact:
     return artifact
 
 
+class PeakTables(NamedTuple):
+    """What `dot` reads of a layer."""
+
+    offsets: np.ndarray
+    weights: np.ndarray
+
+
 @compiled()
-def _peak(tier, rounds, messages, offsets, weights, sums):  # type: ignore[no-untyped-def]
+def _peak(tier, rounds, arena, tables, sums, groups):  # type: ignore[no-untyped-def]
     for _ in range(rounds):
-        dot(tier, (1, 1), messages, 0, 4, offsets, 0, len(offsets), weights, 0, sums, 0, 32, sums, 0, 32)
+        dot(tier, (1, 1), arena, tables, sums, (0, 4, 0, groups, 0, 0, 32, 0))
 
 
 def peak() -> float:
     """Products per second of one thread: two vectors of sums, everything in the nearest cache."""
     tier = available_tiers()[0]
-    messages = np.zeros(4 * (PEAK_GROUPS + ROWS), dtype=np.uint8)
+    arena = np.zeros(4 * (PEAK_GROUPS + ROWS), dtype=np.uint8)
     offsets = np.arange(PEAK_GROUPS, dtype=np.int64) * 4
-    weights = np.zeros(PEAK_GROUPS * 2 * LANES * 4, dtype=np.int8)
+    tables = PeakTables(offsets, np.zeros(PEAK_GROUPS * 2 * LANES * 4, dtype=np.int8))
     sums = np.zeros(ROWS * 2 * LANES, dtype=np.int32)
-    _peak(tier, 1, messages, offsets, weights, sums)
+    _peak(tier, 1, arena, tables, sums, PEAK_GROUPS)
     rounds, best = 20000, np.inf
     for _ in range(7):
         begin = time.thread_time()
-        _peak(tier, rounds, messages, offsets, weights, sums)
+        _peak(tier, rounds, arena, tables, sums, PEAK_GROUPS)
         best = min(best, time.thread_time() - begin)
     return rounds * PEAK_GROUPS * 4 * ROWS * 2 * LANES / best
 
@@ -117,13 +125,12 @@ def products(program: MappedProgram) -> int:
     total = 0
     fused = program.fused
     for layer in fused.layers if fused is not None else ():
-        if layer.tables is None:
-            continue
-        rows, columns, _, _, rounds = layer.tables.grid[:5]
-        blocks = layer.tables.blocks
-        for first, after in itertools.pairwise(blocks):
-            groups = int(layer.tables.segments[first[2] : after[2], 7].sum())
-            total += groups * 4 * int(first[1]) * LANES * ROWS * int(rounds * rows * columns)
+        row, tables = layer.row, fused.tables
+        for number in range(row.blocks, row.blocks_end):
+            first, after = tables.blocks[number], tables.blocks[number + 1]
+            groups = int(tables.segments[first[2] : after[2], 7].sum())
+            steps = 1 if row.kind == CONSTANT else row.steps
+            total += groups * 4 * int(first[1]) * LANES * steps * row.height * row.width
     return total
 
 

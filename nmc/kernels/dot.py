@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nmc.kernels.tiers import LANES, ROWS, Bytes256, Bytes512, Vnni256, Vnni512
-from nmc.kernels.vectors import I8, I16, I32, I64, Pointers, call, contiguous, loop, splat
+from nmc.kernels.vectors import I8, I16, I32, I64, Pointers, call, check, loop, splat
 
 
-def _products(tier: type, builder: Any, total: Any, message: Any, weight: Any) -> Any:
+def products(tier: type, builder: Any, total: Any, message: Any, weight: Any) -> Any:
     """``total`` (n x i32) plus four products per lane of ``message`` and ``weight`` (n x i32, four bytes each)."""
     lanes = total.type.count
     bits = 32 * lanes
@@ -42,60 +41,26 @@ def _products(tier: type, builder: Any, total: Any, message: Any, weight: Any) -
     return total
 
 
-def _dot(
-    typing,
-    tier,
-    vectors,
-    messages,
-    base,
-    stride,
-    offsets,
-    first,
-    count,
-    weights,
-    place,
-    start,
-    begin,
-    pace,
-    sums,
-    at,
-    pitch,
-):
-    """``ROWS`` rows of ``vectors * LANES`` sums: adds the products of ``count`` groups of 4 channels.
+ARRAYS: dict[str, types.Type] = {
+    "arena": types.uint8,
+    "offsets": types.int64,
+    "weights": types.int8,
+    "sums": types.int32,
+}
+
+
+def _dot(typing, tier, vectors, arena, tables, sums, places):
+    """``ROWS`` rows of ``vectors * LANES`` sums: adds the products of some groups of four channels.
 
     ``tier`` is a `Tier`, ``vectors`` a tuple of as many ones. Row m of group k reads the 4 bytes of
-    ``messages`` (uint8) at ``base + offsets[first + k] + m * stride``; ``weights`` (int8) hold
-    (count, vectors * LANES, 4) from ``place``. Rows start from ``start`` (int32) at ``begin``,
-    ``pace`` apart, and go to ``sums`` (int32) at ``at``, ``pitch`` apart.
+    ``arena`` (uint8) at ``base + offsets[first + k] + m * stride``; the ``weights`` (int8) of ``tables``
+    hold (count, vectors * LANES, 4) from ``weight``. Rows start from ``sums`` (int32) at ``start``, ``pace``
+    apart, and go to ``sums`` at ``at``, one behind the other. ``places``, all int64: base, stride, first, count,
+    weight, start, pace, at.
     """
-    wanted = (
-        (messages, types.uint8),
-        (offsets, types.int64),
-        (weights, types.int8),
-        (start, types.int32),
-        (sums, types.int32),
-    )
-    if not all(contiguous(kind, dtype) for kind, dtype in wanted):
-        raise numba.errors.TypingError("dot takes C-contiguous arrays of uint8, int64, int8 and int32")
-    chosen, n_vectors, whole = tier.instance_class, len(vectors), types.int64
-    signature = types.void(
-        tier,
-        vectors,
-        messages,
-        whole,
-        whole,
-        offsets,
-        whole,
-        whole,
-        weights,
-        whole,
-        start,
-        whole,
-        whole,
-        sums,
-        whole,
-        whole,
-    )
+    check({"arena": arena, "tables": tables, "sums": sums}, ARRAYS)
+    chosen, n_vectors = tier.instance_class, len(vectors)
+    signature = types.void(tier, vectors, arena, tables, sums, types.UniTuple(types.int64, 8))
 
     def codegen(context, builder, sig, args):
         _emit_dot(chosen, n_vectors, context, builder, sig, args)
@@ -108,8 +73,8 @@ dot: Any = intrinsic(_dot)
 
 
 def _emit_dot(tier: type, vectors: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
-    pointers = Pointers(context, builder, signature, args)
-    _, _, _, base, stride, _, first, count, _, place, _, begin, pace, _, at, pitch = args
+    pointers = Pointers(context, builder, signature, args, ("tier", "vectors", "arena", "tables", "sums"))
+    base, stride, first, count, weight, begin, pace, at = cgutils.unpack_tuple(builder, args[5])
     lanes = 8 if tier in (Vnni256, Bytes256) else LANES
     parts = vectors * LANES // lanes
     kind = ir.VectorType(I32, lanes)
@@ -121,18 +86,20 @@ def _emit_dot(tier: type, vectors: int, context: Any, builder: Any, signature: A
         return builder.add(line, ir.Constant(I64, part * lanes))
 
     def step(index: Any, totals: list[Any]) -> list[Any]:
-        start = builder.add(base, pointers.load(5, builder.add(first, index), I64))
-        here = builder.add(place, builder.mul(index, ir.Constant(I64, 4 * lanes * parts)))
+        start = builder.add(base, pointers.load("offsets", builder.add(first, index), I64))
+        here = builder.add(weight, builder.mul(index, ir.Constant(I64, 4 * lanes * parts)))
         weights = [
-            pointers.load(8, builder.add(here, ir.Constant(I64, 4 * lanes * part)), kind) for part in range(parts)
+            pointers.load("weights", builder.add(here, ir.Constant(I64, 4 * lanes * part)), kind)
+            for part in range(parts)
         ]
         added = []
         for row in range(ROWS):
-            message = splat(builder, pointers.load(2, builder.add(start, rows[row]), I32), lanes)
+            message = splat(builder, pointers.load("arena", builder.add(start, rows[row]), I32), lanes)
             for part in range(parts):
-                added.append(_products(tier, builder, totals[row * parts + part], message, weights[part]))
+                added.append(products(tier, builder, totals[row * parts + part], message, weights[part]))
         return added
 
-    totals = loop(builder, count, [pointers.load(10, spot(begin, pace, *which), kind) for which in where], step)
+    totals = loop(builder, count, [pointers.load("sums", spot(begin, pace, *which), kind) for which in where], step)
+    pitch = ir.Constant(I64, vectors * LANES)
     for total, which in zip(totals, where, strict=True):
-        pointers.store(13, spot(at, pitch, *which), total)
+        pointers.store("sums", spot(at, pitch, *which), total)

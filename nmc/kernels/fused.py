@@ -7,26 +7,27 @@ and no message a byte. What it computes and counts is then what the tables say, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.network import Network, Population
-from nmc.ir.neurons import LIF, STATE_LIMIT, Source, spike_levels
-from nmc.kernels.fused_operands import Maps, Segments, Sum, sums_of
-from nmc.kernels.fused_steps import LayerTables
-from nmc.kernels.integrate import Neurons, flat
+from nmc.ir.network import Network, Population, Projection
+from nmc.ir.neurons import LIF, STATE_LIMIT, Integrator, Neuron, Source, spike_levels
+from nmc.kernels import fused_tables as tables
+from nmc.kernels.fused_operands import Feed, Maps, Sum, lane_of, sums_of
+from nmc.kernels.fused_tables import LayerTables, Layout, Operands, Row, chained, own_of
+from nmc.kernels.integrate import Neurons
 from nmc.kernels.mapped_cover import covers_network
 from nmc.kernels.mapped_tables import MappedProgram
 from nmc.kernels.neurons import BINARY, IDEAL, INTEGRATOR, LIF_PLAIN, model_of, parameters_of
 from nmc.kernels.propagate import channels_last, row_sums
-from nmc.kernels.tiers import LANES, PAIR_LIMIT, ROWS
+from nmc.kernels.tiers import PAIR_LIMIT, ROWS
 
-_WORD = (1 << 31) - 1
+_WORD = tables.WORD
 _BYTE = 255
 _PLAIN = (LIF_PLAIN, IDEAL, INTEGRATOR)
 
@@ -37,18 +38,16 @@ class FusedLayer:
 
     Attributes:
         maps: where its messages lie.
-        tables: for the kernels; None for a source.
-        neurons: where only the sums are vectors: those of the output and of firing rules other than
-            binary; their messages are computed by `nmc.kernels.neurons`.
-        scratch: sums of one block of a few pixels.
+        row: its numbers in the tables.
+        neurons: where only the sums are vectors: those of firing rules other than binary, and spiking
+            ones that are read; their messages are computed by `nmc.kernels.neurons`.
         pairs: whether two products always fit 16 bits.
     """
 
     population: Population
     maps: Maps
-    tables: LayerTables | None
+    row: Row
     neurons: Neurons | None
-    scratch: int = 0
     pairs: bool = True
 
 
@@ -57,23 +56,25 @@ class FusedProgram:
     """A mapping as layers.
 
     Attributes:
-        ranges: by population, the inputs that it takes: the smallest and the largest.
-        arena: bytes of all messages.
-        blank: the arena without messages.
+        tables: for the kernels.
+        blank: bytes of all messages, when there are none.
+        scratch: sums of one block of a few pixels, at most; ``totals``: sums of one layer.
     """
 
     program: MappedProgram
     layers: tuple[FusedLayer, ...]
-    ranges: Mapping[str, tuple[int, int]]
+    tables: LayerTables
     blank: NDArray[np.uint8]
+    scratch: int
+    totals: int
 
     def takes(self, inputs: Array) -> bool:
         """Whether these inputs stay within the bounds that were proved."""
-        if not len(inputs):
+        if len(inputs) == 0:
             return False
-        flat, places = inputs.reshape(len(inputs), -1), self.program.network.input_places
-        parts = ((flat[:, places[name]], *limits) for name, limits in self.ranges.items())
-        return all(bool(part.min() >= low and part.max() <= high) for part, low, high in parts)
+        network, flat = self.program.network, inputs.reshape(len(inputs), -1)
+        places = [(flat[:, network.input_places[name]], spec) for name, spec in network.by_input.items()]
+        return all(x.min() >= spec.low and x.max() <= spec.high for x, spec in places)
 
     @cached_property
     def order(self) -> Mapping[str, IndexArray]:
@@ -97,43 +98,59 @@ class FusedProgram:
 def fuse(program: MappedProgram) -> FusedProgram | None:
     """The mapping as layers, or None where it has to go step by step."""
     network = program.network
-    sums = _all_sums(network)
-    if sums is None or not covers_network(program):
+    found = _all_operands(network)
+    if found is None or not covers_network(program):
         return None
-    maps = _lay_maps(network, sums)
-    levels = {p.name: _levels(network, p) for p in network.populations}
-    layers: list[FusedLayer] = []
+    maps = _lay_maps(network, found)
+    layout, layers, column, scratch, totals = Layout(maps), list[FusedLayer](), 0, 1, 1
     for population in network.populations:
-        layer = _lay_layer(network, population, sums[population.name], maps, levels)
+        layer = _lay_layer(network, population, found[population.name], layout, column)
         if layer is None:
             return None
         layers.append(layer)
-    blank = np.zeros(sum(m.bytes for m in maps.values()), dtype=np.uint8)
+        if layer.row.kind == tables.READ:
+            column += population.neurons
+        scratch = max(scratch, tables.scratch_of(found[population.name], layer.row))
+        if layer.row.kind in (tables.READ, tables.SUMS):
+            totals = max(totals, layer.row.steps * layer.row.height * layer.row.width * layer.row.padded)
+    laid = layout.tables()
+    # Of constant sums a few pixels beyond the last may be read.
+    beyond = ROWS * int(laid.segments[:, 3].max(initial=0))
+    blank = np.zeros(sum(m.bytes for m in maps.values()) + beyond, dtype=np.uint8)
     for place in maps.values():
         blank[place.offset : place.offset + place.bytes] = place.zero
-    ranges = {name: (spec.low, spec.high) for name, spec in network.by_input.items()}
-    return FusedProgram(program, tuple(layers), ranges, blank)
+    return FusedProgram(program, tuple(layers), laid, blank, scratch, totals)
 
 
-def _all_sums(network: Network) -> dict[str, list[Sum]] | None:
+def _all_operands(network: Network) -> dict[str, Operands] | None:
     """The operands of every population; None where one has no form in bytes, or windows do not match."""
     if network.recurrent or not network.is_integer:
         return None
-    found: dict[str, list[Sum]] = {}
+    if not all(_in_vectors(network, population) for population in network.populations):
+        return None
+    found: dict[str, Operands] = {}
+    maps = {p.name: _map_of(network, p) for p in network.populations}
     for population in network.populations:
-        neuron, incoming = population.neuron, network.incoming[population.name]
-        if population.wait:
-            return None
-        known = isinstance(neuron, Source) and not neuron.once
-        if not known and model_of(neuron).kind not in _PLAIN:
+        incoming = network.incoming[population.name]
+        if maps[population.name].most > _BYTE:
             return None
         if any(network.by_name[q.source].start + q.delay != population.start for q in incoming):
             return None
-        sums = sums_of([(q, network.by_name[q.source].shape) for q in incoming], population.shape)
-        if sums is None or len(population.shape) not in (1, 3):
+        operands = _operands(network, incoming, maps, population)
+        if operands is None:
             return None
-        found[population.name] = sums
+        found[population.name] = operands
     return found
+
+
+def _in_vectors(network: Network, population: Population) -> bool:
+    """Whether the kernels know such neurons and maps."""
+    neuron = population.neuron
+    if population.wait or len(population.shape) not in (1, 3):
+        return False
+    if isinstance(neuron, Source):
+        return not neuron.once and population.name in network.by_input
+    return model_of(neuron).kind in _PLAIN
 
 
 def _levels(network: Network, population: Population) -> tuple[int, int]:
@@ -146,24 +163,66 @@ def _levels(network: Network, population: Population) -> tuple[int, int]:
     return spec.low, spec.high
 
 
-def _lay_maps(network: Network, sums: Mapping[str, list[Sum]]) -> dict[str, Maps]:
-    """Places of all messages, with the padding that their readers want."""
-    pads = {p.name: [0, 0, 0, 0] for p in network.populations}
-    for parts in sums.values():
-        for part in parts:
-            for conv, source in zip(part.convs, part.sources, strict=True):
-                pads[source] = [max(a, b) for a, b in zip(pads[source], conv.pads, strict=True)]
-    maps: dict[str, Maps] = {}
+def _map_of(network: Network, population: Population) -> Maps:
+    """The messages of a population, without the padding that its readers want."""
+    channels, *rest = population.shape
+    height, width = (*rest, 1, 1)[:2]
+    low, high = _levels(network, population)
+    steps, zero = 1 if isinstance(population.neuron, Source) else network.timesteps, max(-low, 0)
+    return Maps((channels, height, width), steps, zero, high + zero, (0, 0, 0, 0), 0)
+
+
+def _operands(
+    network: Network, incoming: Sequence[Projection], maps: Mapping[str, Maps], population: Population
+) -> Operands | None:
+    """What reaches a population, in registers throughout where that can be; None where it has no form in bytes."""
+
+    def sums(of: Sequence[Projection]) -> list[Sum] | None:
+        return sums_of([(q, network.by_name[q.source].shape, maps[q.source].most) for q in of], population.shape)
+
+    def centred(part: Sum) -> bool:
+        return not (part.bias.any() or any(maps[name].zero for name, _ in part.sources))
+
+    if _fires(network, population) and not any(maps[q.source].constant for q in incoming):
+        lanes = {q.name: lane_of(q, maps[q.source], population.shape) for q in incoming}
+        for taken in (lanes, {}):
+            left = sums([q for q in incoming if taken.get(q.name) is None])
+            chain = None if left is None else chained(left, centred)
+            if chain is not None:
+                return Operands(chain, [lane for lane in taken.values() if lane is not None], chained=True)
+    all_of_them = sums(incoming)
+    return None if all_of_them is None else Operands(all_of_them)
+
+
+def _fires(network: Network, population: Population) -> bool:
+    """Whether its messages are computed in vectors."""
+    model = model_of(population.neuron)
+    return model.kind != INTEGRATOR and model.rule == BINARY and population.name not in network.read_outs
+
+
+def _lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Maps]:
+    """Places of all messages and their pooled sums, with the padding that their readers want."""
+    pads: dict[Feed, list[int]] = {(p.name, 1): [0, 0, 0, 0] for p in network.populations}
+    for operands in found.values():
+        for feed in operands.feeds:
+            pads.setdefault(feed, [0, 0, 0, 0])
+        for part in operands.sums:
+            for conv, feed in zip(part.convs, part.sources, strict=True):
+                pads[feed] = [max(a, b) for a, b in zip(pads[feed], conv.pads, strict=True)]
+    maps: dict[Feed, Maps] = {}
     offset = 0
-    for population in network.populations:
-        channels, *rest = population.shape
-        height, width = rest or (1, 1)
-        steps = 1 if isinstance(population.neuron, Source) else network.timesteps
-        zero = max(-_levels(network, population)[0], 0)
-        top, left, bottom, right = pads[population.name]
-        place = Maps((channels, height, width), steps, zero, (top, left, bottom, right), offset)
-        maps[population.name] = place
-        offset += place.bytes
+    for (name, side), (top, left, bottom, right) in pads.items():
+        whole = _map_of(network, network.by_name[name])
+        channels, height, width = whole.shape
+        maps[name, side] = replace(
+            whole,
+            shape=(channels, height // side, width // side),
+            zero=whole.zero * side * side,
+            most=whole.most * side * side,
+            pads=(top, left, bottom, right),
+            offset=offset,
+        )
+        offset += maps[name, side].bytes
     return maps
 
 
@@ -184,115 +243,69 @@ def _bounds(network: Network, population: Population, levels: Mapping[str, tuple
     return float(total.max())
 
 
-def _lay_layer(
-    network: Network,
-    population: Population,
-    sums: list[Sum],
-    maps: Mapping[str, Maps],
-    levels: Mapping[str, tuple[int, int]],
-) -> FusedLayer | None:
-    """One layer; None where its numbers do not fit."""
-    neuron, place = population.neuron, maps[population.name]
-    _, high = levels[population.name]
-    if high + place.zero > _BYTE:
-        return None
-    if isinstance(neuron, Source):
-        return FusedLayer(population, place, None, None)
-    model, total = model_of(neuron), _bounds(network, population, levels)
+def _fits(network: Network, population: Population, levels: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether no sum and no potential leaves 32 bits, and no current wraps."""
+    neuron, total = population.neuron, _bounds(network, population, levels)
     threshold, bias, v0, _ = (float(np.abs(values).max(initial=0)) for values in parameters_of(neuron))
     spec = network.by_input.get(population.name)
     if spec is not None:
         exponent = int(np.max(neuron.bias_exp)) if isinstance(neuron, LIF) else 0
         bias = max(abs(spec.low), abs(spec.high)) * 2.0**exponent
-    if model.kind == IDEAL:
-        fits = network.timesteps * (total + bias) + threshold + v0 < _WORD / 4
-    else:
-        # u does not wrap, so it has no part in what follows.
-        fits = total * 64 < STATE_LIMIT and max(threshold, bias, v0) < _WORD / 4
-    if not fits:
+    if model_of(neuron).kind == IDEAL:
+        return network.timesteps * (total + bias) + threshold + v0 < _WORD / 4
+    # u does not wrap, so it has no part in what follows.
+    return total * 64 < STATE_LIMIT and max(threshold, bias, v0) < _WORD / 4
+
+
+def _lay_layer(
+    network: Network, population: Population, operands: Operands, layout: Layout, column: int
+) -> FusedLayer | None:
+    """One layer, laid out at the end of the tables; None where its numbers do not fit."""
+    neuron, place = population.neuron, layout.maps[population.name, 1]
+    row = layout.place(Row(tables.FEED), population, network.timesteps)
+    if isinstance(neuron, Source):
+        row = row._replace(column=network.input_places[population.name].start)
+        layout.add(row)
+        return FusedLayer(population, place, row, None)
+    levels = {q.source: _levels(network, network.by_name[q.source]) for q in network.incoming[population.name]}
+    if not _fits(network, population, levels):
         return None
-    by_vector = model.kind != INTEGRATOR and model.rule == BINARY and population.name not in network.read_outs
-    tables = _lay_tables(network, population, sums, maps, model.kind == LIF_PLAIN, bool(model.subtract))
-    scratch = max(len(sums), 1) * int(tables.grid[4]) * ROWS * 4 * LANES
-    most = max(levels[name][1] + maps[name].zero for part in sums for name in part.sources) if sums else 0
-    pairs = np.abs(tables.weights.astype(np.int64)).reshape(-1, 2).sum(axis=1).max(initial=0) * most <= PAIR_LIMIT
-    neurons = None if by_vector else Neurons.lay(population)
-    return FusedLayer(population, place, tables, neurons, scratch, bool(pairs))
-
-
-def _lay_tables(
-    network: Network, population: Population, sums: list[Sum], maps: Mapping[str, Maps], lif: bool, subtract: bool
-) -> LayerTables:
-    place = maps[population.name]
-    channels, (count, height, width) = place.channels, place.shape
-    sources = [maps[name] for part in sums for name in part.sources]
-    rounds = 1 if all(s.constant for s in sources) else -(-network.timesteps // ROWS)
-    segments, blocks = Segments(), []
-    for channel in range(0, channels, 2 * LANES):
-        vectors = 2 if channel + LANES < channels else 1
-        segments.block = len(segments.rows)
-        blocks.append((channel, vectors, segments.block))
-        here = slice(channel, min(channel + vectors * LANES, count))
-        for group, part in enumerate(sums):
-            for conv, name in zip(part.convs, part.sources, strict=True):
-                segments.add(group, conv, maps[name], here, vectors * LANES)
-    blocks.append((channels, 0, len(segments.rows)))
-    first, shifts = _lay_sums(sums, maps, channels)
-    into = np.zeros((2, channels), dtype=np.int32)
-    if len(sums) == 1:
-        into[:] = shifts[0]
-    into[1] += 6 if lif else 0
-    limit, keep = STATE_LIMIT - 1 if lif else _WORD, -1 if subtract else 0
-    grid = (height, width, channels, network.timesteps, rounds, limit, keep, place.inner, place.row)
-    empty = np.zeros(0, dtype=np.int64)
-    return LayerTables(
-        np.array(grid, dtype=np.int64),
-        np.array([place.pixel, channels], dtype=np.int64),
-        np.array(blocks, dtype=np.int64),
-        np.array(segments.rows, dtype=np.int64).reshape(-1, 10),
-        np.concatenate([empty, *segments.offsets]).astype(np.int64),
-        np.concatenate([np.zeros(0, dtype=np.int8), *segments.weights]),
-        first,
-        shifts,
-        into,
-        lay_own(population, channels, int(lif)),
-        np.zeros((height * width, channels // LANES, 2, LANES), dtype=np.int32),
+    model, constant = model_of(neuron), all(layout.maps[feed].constant for feed in operands.feeds)
+    fires = _fires(network, population)
+    kind = _kind(neuron, fires, constant, operands.chained)
+    lif = model.kind == LIF_PLAIN
+    row = row._replace(
+        kind=kind,
+        rounds=1 if constant else -(-network.timesteps // ROWS),
+        limit=tables.limits_of(lif),
+        keep=-1 if model.subtract else 0,
+        column=column,
+    )
+    # What an input drives differs from neuron to neuron.
+    drive = np.zeros(population.neurons, dtype=np.int64) if population.name in network.by_input else None
+    own = own_of(population, row.padded, int(lif), drive)
+    laid = layout.add_sums(row, operands, own, 6 if fires and lif else 0)
+    return FusedLayer(
+        population,
+        place,
+        laid,
+        Neurons.lay(population) if kind == tables.SUMS else None,
+        _pairs(operands, layout.maps),
     )
 
 
-def _lay_sums(sums: list[Sum], maps: Mapping[str, Maps], channels: int) -> tuple[Array, Array]:
-    """What each sum starts from (the projection bias, less what the zeros of messages add), and its shifts."""
-    first = np.zeros((max(len(sums), 1), channels), dtype=np.int32)
-    shifts = np.zeros((max(len(sums), 1), 2, channels), dtype=np.int32)
-    for group, part in enumerate(sums):
-        count = len(part.bias)
-        start = part.bias.copy()
-        for conv, name in zip(part.convs, part.sources, strict=True):
-            start -= conv.weight.reshape(count, -1).sum(axis=1) * maps[name].zero
-        first[group, :count] = start
-        shifts[group, 0, :count], shifts[group, 1, :count] = np.maximum(part.shift, 0), np.maximum(-part.shift, 0)
-    return first, shifts
+def _kind(neuron: Neuron, fires: bool, constant: bool, chained: bool) -> int:
+    if isinstance(neuron, Integrator):
+        return tables.READ
+    if not fires:
+        return tables.SUMS
+    if constant:
+        return tables.CONSTANT
+    return tables.FUSED if chained else tables.GROUPED
 
 
-def lay_own(population: Population, channels: int, strict: int, drive: Array | None = None) -> Array:
-    """v0, bias, bar and step of each neuron, (pixels, channels / LANES, 4, LANES) int32.
-
-    One pixel stands for all where no parameter differs within a channel. Padding channels never
-    fire: their bar is out of reach.
-
-    Args:
-        population: spiking.
-        channels: in whole vectors.
-        strict: 1 where a potential that equals the threshold does not fire.
-        drive: (n,) input that takes the place of the bias.
-    """
-    own, shape = parameters_of(population.neuron), population.shape
-    values = [own.v0, own.bias if drive is None else drive, own.threshold + strict, own.threshold]
-    by_channel = drive is None and all(v.size == 1 or v.shape == (shape[0], *(1,) * (len(shape) - 1)) for v in values)
-    pixels, count = 1 if by_channel else population.neurons // shape[0], shape[0]
-    laid = np.zeros((pixels, channels, 4), dtype=np.int32)
-    laid[:, :, 2] = _WORD
-    for which, value in enumerate(values):
-        full = value if value is drive else flat(np.asarray(value), shape)
-        laid[:, :count, which] = full.reshape(-1, count)[:pixels]
-    return np.ascontiguousarray(laid.reshape(pixels, channels // LANES, LANES, 4).transpose(0, 1, 3, 2))
+def _pairs(operands: Operands, maps: Mapping[Feed, Maps]) -> bool:
+    """Whether two products always fit 16 bits, whichever they are."""
+    most = max((maps[feed].most for feed in operands.feeds), default=0)
+    largest = max((int(np.abs(conv.weight).max(initial=0)) for part in operands.sums for conv in part.convs), default=0)
+    return 2 * min(largest, 127) * most <= PAIR_LIMIT

@@ -2,7 +2,8 @@
 
 A layer's sums are those of groups of projections. Weights of a group share, channel by
 channel, the power of two that divides them all; a weight that is still beyond a byte is
-the sum of several.
+the sum of several. What is pooled before it is weighted is read from a map of pooled
+messages; what reaches one neuron each needs no products of groups, and is a lane.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, Pool, Shape, Skip, size
 from nmc.ir.network import Projection
-from nmc.kernels.tiers import LANES, ROWS
+from nmc.kernels.tiers import GROUP, LANES, ROWS
 
 _BYTE = 127
+_UNSIGNED = 255
 _MOST_PARTS = 8
 """A weight that needs more bytes than these is better served by the general kernel."""
 
@@ -42,6 +44,68 @@ def _maps(shape: Shape) -> Shape:
     return shape if len(shape) == 3 else (size(shape), 1, 1)
 
 
+Feed = tuple[str, int]
+"""The messages of a population, or the sums of squares of so many of them a side."""
+
+
+def _divides(conv: Conv2d, side: int) -> bool:
+    """Whether a convolution is one of the sums of squares of messages, ``side`` a side."""
+    kh, kw = conv.weight.shape[2:]
+    sizes = (*conv.stride, *conv.pads, *conv.in_shape[1:], kh, kw)
+    if conv.dilation != (1, 1) or any(n % side for n in sizes):
+        return False
+    tiles = conv.weight.reshape(*conv.weight.shape[:2], kh // side, side, kw // side, side)
+    return bool(np.all(tiles == tiles[:, :, :, :1, :, :1]))
+
+
+def pooled(conv: Conv2d, most: int) -> tuple[Conv2d, int]:
+    """A convolution of the sums of squares of messages in place of one of messages, and their side; 1: it is none.
+
+    An average pooling before a convolution leaves such weights: they need fewer products.
+
+    Args:
+        conv: without groups.
+        most: largest byte of a message; its sums must be bytes too.
+    """
+    side = conv.stride[0]
+    if side < 2 or conv.stride[1] != side or most * side * side > _UNSIGNED or not _divides(conv, side):
+        return conv, 1
+    top, left, bottom, right = (pad // side for pad in conv.pads)
+    shape = (conv.in_shape[0], conv.in_shape[1] // side, conv.in_shape[2] // side)
+    return Conv2d(conv.weight[:, :, ::side, ::side], shape, (1, 1), (top, left, bottom, right)), side
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """What reaches the neuron of the same place only.
+
+    Attributes:
+        feed: whose messages.
+        weight: (C,) in units of the sum a.
+    """
+
+    feed: Feed
+    weight: IndexArray
+
+
+def lane_of(projection: Projection, source: Maps, target: Shape) -> Lane | None:
+    """A projection as a lane; None where it is none."""
+    connectivity, side = projection.connectivity, 1
+    if isinstance(connectivity, Pool):
+        side = connectivity.kernel[0]
+        sizes = connectivity.in_shape[1:]
+        whole = connectivity.kernel == connectivity.stride == (side, side) and not any(connectivity.pads)
+        if not whole or any(n % side for n in sizes) or source.most * side * side > _UNSIGNED:
+            return None
+    elif not isinstance(connectivity, Skip):
+        return None
+    fits = connectivity.out_shape == target and _maps(connectivity.in_shape) == source.shape
+    if not fits or source.zero or source.constant or np.any(projection.shift > 0) or projection.bias is not None:
+        return None
+    left = np.broadcast_to(-projection.shift.reshape(-1), connectivity.weight.shape)
+    return Lane((projection.source, side), np.left_shift(connectivity.weight, left).astype(np.int64))
+
+
 def _ungrouped(conv: Conv2d) -> Conv2d:
     out, per_in, *kernel = conv.weight.shape
     weight = np.zeros((out, conv.in_shape[0], *kernel), dtype=conv.weight.dtype)
@@ -53,12 +117,15 @@ def _ungrouped(conv: Conv2d) -> Conv2d:
 
 @dataclass(frozen=True)
 class Maps:
-    """Where the messages of a population lie in the arena: rows, columns, steps, channels.
+    """Where the messages of a population lie in the arena: rows, columns, groups of four channels, steps.
+
+    The four bytes of one group and step are what an instruction multiplies; those of `ROWS` steps follow each other.
 
     Attributes:
         shape: (C, H, W).
         steps: steps held; 1 where every step sends the same.
         zero: what stands for no message.
+        most: no byte is larger.
         pads: cells around the map: top, left, bottom, right.
         offset: of the map's first byte, cells around it included.
     """
@@ -66,6 +133,7 @@ class Maps:
     shape: tuple[int, int, int]
     steps: int
     zero: int
+    most: int
     pads: tuple[int, int, int, int]
     offset: int
 
@@ -80,9 +148,14 @@ class Maps:
         return self.steps == 1
 
     @property
+    def held(self) -> int:
+        """Steps that have a place: whole rounds."""
+        return 1 if self.constant else -(-self.steps // ROWS) * ROWS
+
+    @property
     def pixel(self) -> int:
         """Bytes of one pixel."""
-        return self.channels * (1 if self.constant else -(-self.steps // ROWS) * ROWS)
+        return self.channels * self.held
 
     @property
     def row(self) -> int:
@@ -105,13 +178,13 @@ class Sum:
     """Projections whose products share accumulators.
 
     Attributes:
-        convs: with weights that fit a few bytes; ``sources``: the population of each.
+        convs: with weights that fit a few bytes; ``sources``: what each reads.
         shift: (C,) right shift of the sum; negative is left.
         bias: (C,) added before it, in the units of the weights.
     """
 
     convs: tuple[Conv2d, ...]
-    sources: tuple[str, ...]
+    sources: tuple[Feed, ...]
     shift: IndexArray
     bias: IndexArray
 
@@ -131,25 +204,26 @@ def _twos(values: Array) -> IndexArray:
     return np.log2(np.where(common == 0, 1, common & -common)).astype(np.int64)
 
 
-def sums_of(incoming: Sequence[tuple[Projection, Shape]], target: Shape) -> list[Sum] | None:
+def sums_of(incoming: Sequence[tuple[Projection, Shape, int]], target: Shape) -> list[Sum] | None:
     """The sums of a population, as few as its shifts allow; None where they do not fit bytes.
 
     Args:
-        incoming: projections with the shapes of their sources.
+        incoming: projections with the shapes and the largest bytes of their sources.
         target: shape of the population.
     """
     parts: list[Sum] = []
-    for projection, source in incoming:
+    for projection, source, most in incoming:
         conv = as_convolution(projection.connectivity, source, target)
         if conv is None:
             return None
+        conv, side = pooled(conv, most)
         channels = conv.weight.shape[0]
         shift, bias = _per_channel(projection.shift, channels), _per_channel(projection.bias, channels)
         if shift is None or bias is None:
             return None
         twos = _twos(np.column_stack([conv.weight.reshape(channels, -1), bias]))
         weight = conv.weight >> twos[:, None, None, None]
-        parts.append(Sum((conv.with_weight(weight),), (projection.source,), shift - twos, bias >> twos))
+        parts.append(Sum((conv.with_weight(weight),), ((projection.source, side),), shift - twos, bias >> twos))
         if np.abs(parts[-1].convs[0].weight).max(initial=0) > _BYTE * _MOST_PARTS:
             return None
     joined: list[Sum] = []
@@ -202,10 +276,10 @@ class Segments:
         padded[:, :channels] = weight
         laid = padded.reshape(lanes, fours, 4, kh, kw).transpose(3, 4, 1, 0, 2).reshape(-1, lanes, 4)
         y, x, c = np.meshgrid(np.arange(kh), np.arange(kw), np.arange(fours), indexing="ij")
-        offset = y * conv.dilation[0] * source.row + x * conv.dilation[1] * source.pixel + 4 * c
+        offset = y * conv.dilation[0] * source.row + x * conv.dilation[1] * source.pixel + GROUP * source.held * c
         keep = np.flatnonzero(laid.any(axis=(1, 2)))
         base = source.inner - conv.pads[0] * source.row - conv.pads[1] * source.pixel
-        step = 0 if source.constant else source.channels
+        step = 0 if source.constant else GROUP
         fresh = int(all(row[0] != group for row in self.rows[self.block :]))
         first, place = sum(map(len, self.offsets)), sum(map(len, self.weights))
         strides = (conv.stride[0] * source.row, conv.stride[1] * source.pixel)

@@ -7,15 +7,16 @@ import threading
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.neurons import LIF
-from nmc.kernels.fused import FusedLayer, FusedProgram, lay_own
-from nmc.kernels.fused_steps import LayerTables, collect_layer, fire_layer
+from nmc.ir.neurons import LIF, Source
+from nmc.kernels.fused import FusedLayer, FusedProgram
+from nmc.kernels.fused_steps import collect_layer, pool_layer, run_layers
+from nmc.kernels.fused_tables import FEED, READ, SUMS, own_of
 from nmc.kernels.integrate import flat
 from nmc.kernels.layerwise import joined_channels_last
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.neurons import LIF_PLAIN, model_of
 from nmc.kernels.parallel import parallel
-from nmc.kernels.tiers import Portable, Tier, adds_pairs
+from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs
 
 
 class _Worker:
@@ -24,70 +25,95 @@ class _Worker:
     def __init__(self, fused: FusedProgram, tier: Tier) -> None:
         self.fused, self.tier = fused, tier
         self.arena = fused.blank.copy()
-        self.tables = [_own_tally(layer.tables) for layer in fused.layers]
-        sizes = [layer.population.neurons for layer in fused.layers]
+        # Bias and tally are this thread's own; what else is in the tables is only read.
+        own, tally = fused.tables.own.copy(), np.zeros_like(fused.tables.tally)
+        self.tables = fused.tables._replace(own=own, tally=tally)
+        sizes = [layer.population.neurons if layer.row.kind in (FEED, SUMS) else 0 for layer in fused.layers]
         self.spikes = [np.zeros(n, dtype=np.int64) for n in sizes]
         self.changes = [np.zeros(n, dtype=np.int64) for n in sizes]
-        self.sums = np.zeros(max(layer.scratch for layer in fused.layers), dtype=np.int32)
+        self.sums = np.zeros(fused.scratch, dtype=np.int32)
+        self.totals = np.zeros(fused.totals, dtype=np.int32)
+        columns = sum(layer.population.neurons for layer in fused.layers if layer.row.kind == READ)
+        self.readouts = np.zeros((fused.program.network.timesteps, columns), dtype=np.int32)
+        # Where the layers are not run by one call: neurons of their own, or another tier.
+        tiers = [self.tier_of(layer) for layer in fused.layers]
+        breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or tiers[n] != tiers[n - 1]]
+        ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
+        self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
 
     def tier_of(self, layer: FusedLayer) -> Tier:
         """The tier, or the portable one for a layer whose products might saturate it."""
         return Portable() if adds_pairs(self.tier) and not layer.pairs else self.tier
 
     def view(self, layer: FusedLayer) -> Array:
-        """The messages of a layer in the arena, (H, W, steps, C)."""
+        """The messages of a layer in the arena, (H, W, groups of channels, steps, GROUP)."""
         maps = layer.maps
-        channels, height, width = maps.shape
+        _, height, width = maps.shape
         top, left = maps.pads[:2]
         whole = self.arena[maps.offset : maps.offset + maps.bytes]
-        grid = whole.reshape(-1, maps.row // maps.pixel, maps.pixel // maps.channels, maps.channels)
-        return grid[top : top + height, left : left + width, : maps.steps, :channels]
+        grid = whole.reshape(-1, maps.row // maps.pixel, maps.channels // GROUP, maps.held, GROUP)
+        return grid[top : top + height, left : left + width, :, : maps.steps]
 
     def messages(self, layer: FusedLayer) -> Array:
         """(T, n) messages of a layer, channels last."""
         maps, steps = layer.maps, self.fused.program.network.timesteps
-        seen = self.view(layer).transpose(2, 0, 1, 3).reshape(maps.steps, -1).astype(np.int64) - maps.zero
+        channels, height, width = maps.shape
+        by_step = self.view(layer).transpose(3, 0, 1, 2, 4).reshape(maps.steps, height, width, -1)[..., :channels]
+        seen = by_step.reshape(maps.steps, -1).astype(np.int64) - maps.zero
         return np.broadcast_to(seen, (steps, seen.shape[1])) if maps.constant else seen
 
     def run(self, sample: Array) -> dict[str, Array]:
         """One sample (n,), as `joined_channels_last` makes it: the potentials (T, n) of what is read."""
+        fused, network = self.fused, self.fused.program.network
+        drives = self._drive(sample)
         read: dict[str, Array] = {}
-        network = self.fused.program.network
-        for number, layer in enumerate(self.fused.layers):
-            tables, population = self.tables[number], layer.population
-            place = network.input_places.get(population.name)
-            drive = None if place is None else sample[place]
-            if tables is None:
-                sent = sample[place or slice(0)]
-                self.view(layer)[:] = (sent + layer.maps.zero).reshape(*layer.maps.shape[1:], 1, -1)
-                self.spikes[number] += (sent != 0) * network.timesteps
-                continue
-            if drive is not None and isinstance(population.neuron, LIF):
-                drive = np.left_shift(drive, flat(population.neuron.bias_exp, population.shape))
-            if layer.neurons is None:
-                if drive is not None:
-                    strict = int(model_of(population.neuron).kind == LIF_PLAIN)
-                    tables = tables._replace(own=lay_own(population, layer.maps.channels, strict, drive))
-                fire_layer(self.tier_of(layer), self.arena, tables, self.sums)
-                continue
-            potentials = self._by_neurons(number, layer, tables, drive)
-            if population.name in network.read_outs:
-                read[population.name] = potentials
-        return read
+        for begin, end in zip(self.cuts, self.cuts[1:], strict=False):
+            layer = fused.layers[begin]
+            tier = self.tier_of(layer)
+            if layer.row.kind == SUMS:
+                read[layer.population.name] = self._by_neurons(begin, layer, tier, drives.get(layer.population.name))
+            else:
+                run_layers(tier, self.arena, self.tables, self.sums, self.totals, sample, self.readouts, begin, end)
+        for number, layer in enumerate(fused.layers):
+            name, row = layer.population.name, layer.row
+            if row.kind == FEED:
+                self.spikes[number] += network.timesteps * (sample[network.input_places[name]] != 0)
+            if row.kind == READ:
+                read[name] = self.readouts[:, row.column : row.column + layer.population.neurons]
+        return {name: read[name] for name in network.read_outs}
 
-    def _by_neurons(self, number: int, layer: FusedLayer, tables: LayerTables, drive: Array | None) -> Array:
+    def _drive(self, sample: Array) -> dict[str, Array]:
+        """The drive of the input populations that spike, by name; those in vectors have it in their tables."""
+        network, drives = self.fused.program.network, dict[str, Array]()
+        for layer in self.fused.layers:
+            population, row = layer.population, layer.row
+            if population.name not in network.input_places or isinstance(population.neuron, Source):
+                continue
+            drive = sample[network.input_places[population.name]]
+            if isinstance(population.neuron, LIF):
+                drive = np.left_shift(drive, flat(population.neuron.bias_exp, population.shape))
+            drives[population.name] = drive
+            own = own_of(population, row.padded, int(model_of(population.neuron).kind == LIF_PLAIN), drive)
+            self.tables.own[row.own : row.own + own.size] = own.reshape(-1)
+        return drives
+
+    def _by_neurons(self, number: int, layer: FusedLayer, tier: Tier, drive: Array | None) -> Array:
         """A layer whose sums alone are vectors: its potentials (T, n)."""
         if layer.neurons is None:
             raise TypeError("a layer of vectors")
         channels, height, width = layer.maps.shape
-        steps = self.fused.program.network.timesteps
-        totals = np.zeros((steps, height * width * layer.maps.channels), dtype=np.int32)
-        collect_layer(self.tier_of(layer), self.arena, tables, self.sums, totals)
-        total = totals.reshape(steps, height * width, -1)[:, :, :channels].reshape(steps, -1)
+        steps, row = self.fused.program.network.timesteps, layer.row
+        collect_layer(tier, self.arena, self.tables, number, self.sums, self.totals)
+        totals = self.totals[: steps * height * width * row.padded].reshape(steps, height * width, -1)
+        total = np.ascontiguousarray(totals[:, :, :channels]).reshape(steps, -1)
         neurons = layer.neurons.at_rest(drive)
         before = neurons.own.v0
         messages, potentials = neurons.advance(total, keep=True)
-        self.view(layer)[:] = messages.reshape(steps, height, width, channels).transpose(1, 2, 0, 3) + layer.maps.zero
+        sent = np.full((steps, height, width, row.padded), layer.maps.zero, dtype=np.uint8)
+        sent[..., :channels] += messages.reshape(steps, height, width, channels).astype(np.uint8)
+        grouped = sent.reshape(steps, height, width, -1, GROUP)
+        self.view(layer)[:] = grouped.transpose(1, 2, 3, 0, 4)
+        pool_layer(self.arena, self.tables, number)
         moved = np.diff(potentials, axis=0, prepend=before[None]) != 0
         self.spikes[number] += np.count_nonzero(messages, axis=0)
         self.changes[number] += np.count_nonzero(moved | (messages != 0), axis=0)
@@ -96,21 +122,17 @@ class _Worker:
     def counted(self) -> list[tuple[IndexArray, IndexArray]]:
         """By layer: spikes and changes of each neuron, channels last."""
         found = []
-        for layer, tables, spikes, changes in zip(
-            self.fused.layers, self.tables, self.spikes, self.changes, strict=True
-        ):
-            if tables is None or layer.neurons is not None:
-                found.append((spikes, changes))
+        for number, layer in enumerate(self.fused.layers):
+            row = layer.row
+            if row.kind in (FEED, SUMS):
+                found.append((self.spikes[number], self.changes[number]))
                 continue
-            pixels = len(tables.tally)
-            tally = tables.tally.astype(np.int64).transpose(2, 0, 1, 3).reshape(2, pixels, -1)
-            by_vector = tally[:, :, : layer.maps.shape[0]].reshape(2, -1)
+            pixels = row.height * row.width
+            tally = self.tables.tally[row.tally : row.tally + 2 * pixels * row.padded].astype(np.int64)
+            blocks = tally.reshape(pixels, -1, 2, LANES).transpose(2, 0, 1, 3).reshape(2, pixels, -1)
+            by_vector = blocks[:, :, : row.channels].reshape(2, -1)
             found.append((by_vector[0], by_vector[1]))
         return found
-
-
-def _own_tally(tables: LayerTables | None) -> LayerTables | None:
-    return None if tables is None else tables._replace(tally=np.zeros_like(tables.tally))
 
 
 def execute_fused(

@@ -1,199 +1,384 @@
-"""One layer over the whole window: dot products and integrate-and-fire, pixel by pixel.
+"""Layers over the whole window, one after the other: dot products and neurons, pixel by pixel.
 
-The sums of one pixel's steps never leave the nearest cache: `dot` writes them, `fire` reads
-them with the potentials in registers and writes the messages where the next layer reads them.
+Potentials never leave the registers, and sums that do stay in the nearest cache; messages go
+where the next layer reads them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
-from nmc.ir.connectivity import Array, IndexArray
+from nmc.ir.neurons import STATE_LIMIT
 from nmc.kernels.compiled import compiled
 from nmc.kernels.dot import dot
+from nmc.kernels.dot_fire import dot_fire
 from nmc.kernels.fire import fire, shift
-from nmc.kernels.tiers import LANES, ROWS
+from nmc.kernels.fused_tables import CONSTANT, FEED, FUSED, GROUPED, READ, Row
+from nmc.kernels.tiers import GROUP, LANES, ROWS
 
-
-class LayerTables(NamedTuple):
-    """One layer as the kernel reads it. Channels are padded to whole vectors.
-
-    Attributes:
-        grid: (9,) rows, columns, channels, steps, rounds of `ROWS` steps, limit of v, keep mask of
-            the reset, and offset and row pitch of the messages in the arena.
-        pitch: (2,) pixel and step pitch of the messages.
-        blocks: (B, 3): first channel, vectors, first segment; one row more ends the last.
-        segments: (S, 10): accumulator group, base, row and pixel stride, stride of a step and of
-            `ROWS` steps, first offset, number of offsets, first weight, whether it is the group's first.
-        offsets: within the arena, of each group of four channels.
-        weights: int8, (offsets, lanes, 4) for each segment.
-        first: (groups, channels) int32 what each sum starts from.
-        shifts: (groups, 2, channels) int32 right and left shift of each sum.
-        into: (2, channels) int32 right and left shift of the total, in units of v.
-        own: (pixels or 1, channels / LANES, 4, LANES) int32: v0, bias, bar, step.
-        tally: (pixels, channels / LANES, 2, LANES) int32 spikes and changes, added up.
-    """
-
-    grid: IndexArray
-    pitch: IndexArray
-    blocks: IndexArray
-    segments: IndexArray
-    offsets: IndexArray
-    weights: NDArray[np.int8]
-    first: Array
-    shifts: Array
-    into: Array
-    own: Array
-    tally: Array
+_LIMIT = STATE_LIMIT
 
 
 @compiled(inline="always")
-def _sum(tier, vectors, pixels, arena, rounds, segments, begin, end, offsets, weights, first, channel, y, x, sums):
-    """Sums of one block of channels of a few pixels in a row: (groups, steps, pixels, lanes)."""
-    lanes = len(vectors) * LANES
-    pitch = lanes * len(pixels)
-    size = rounds * ROWS * pitch
-    for s in range(begin, end):
-        g, base, jump = segments[s, 0], segments[s, 1] + y * segments[s, 2], segments[s, 5]
-        stride, offset, count, place = segments[s, 4], segments[s, 6], segments[s, 7], segments[s, 8]
-        for p in range(len(pixels)):
-            here = base + (x + p) * segments[s, 3]
-            for r in range(rounds):
-                at = g * size + r * ROWS * pitch + p * lanes
-                message = here + r * jump
-                if segments[s, 9]:
-                    start = g * first.shape[1] + channel
-                    dot(
-                        tier,
-                        vectors,
-                        arena,
-                        message,
-                        stride,
-                        offsets,
-                        offset,
-                        count,
-                        weights,
-                        place,
-                        first,
-                        start,
-                        0,
-                        sums,
-                        at,
-                        pitch,
-                    )
-                else:
-                    dot(
-                        tier,
-                        vectors,
-                        arena,
-                        message,
-                        stride,
-                        offsets,
-                        offset,
-                        count,
-                        weights,
-                        place,
-                        sums,
-                        at,
-                        pitch,
-                        sums,
-                        at,
-                        pitch,
-                    )
-    if begin == end:
-        for at in range(0, size, lanes):
-            for lane in range(lanes):
-                sums[at + lane] = first[0, channel + lane]
+def _row(layers, i):
+    """One layer's numbers by name."""
+    r = layers[i]
+    return Row(
+        r[0],
+        r[1],
+        r[2],
+        r[3],
+        r[4],
+        r[5],
+        r[6],
+        r[7],
+        r[8],
+        r[9],
+        r[10],
+        r[11],
+        r[12],
+        r[13],
+        r[14],
+        r[15],
+        r[16],
+        r[17],
+        r[18],
+        r[19],
+        r[20],
+        r[21],
+        r[22],
+        r[23],
+        r[24],
+        r[25],
+        r[26],
+    )
 
 
 @compiled(inline="always")
-def _total(vectors, pixels, rounds, shifts, channel, sums):
-    """Shift the sums of each group and add them up, into the first."""
-    rows = rounds * ROWS * len(pixels)
-    for g in range(shifts.shape[0]):
-        right = 2 * g * shifts.shape[2] + channel
-        at = g * rows * len(vectors) * LANES
-        shift(vectors, sums, at, rows, shifts, right, right + shifts.shape[2], sums, g == 0)
+def _add(tier, vectors, arena, tables, segment, row, channel, message, stride, sums, at, kept):
+    """Products of one segment, added to `ROWS` sums of a block at ``at``; the group's first starts them."""
+    fresh = segment[9] != 0
+    start = kept + segment[0] * row.padded + channel if fresh else at
+    pace = 0 if fresh else len(vectors) * LANES
+    dot(tier, vectors, arena, tables, sums, (message, stride, segment[6], segment[7], segment[8], start, pace, at))
 
 
 @compiled(inline="always")
-def _fire_pixels(tier, vectors, pixels, arena, layer, block, y, x, sums):
-    grid, pitch, blocks, segments, offsets, weights, first, shifts, into, own, tally = layer
-    columns, channels, steps, rounds = grid[1], grid[2], grid[3], grid[4]
-    channel, begin, end = blocks[block, 0], blocks[block, 2], blocks[block + 1, 2]
-    _sum(tier, vectors, pixels, arena, rounds, segments, begin, end, offsets, weights, first, channel, y, x, sums)
-    if first.shape[0] > 1:
-        _total(vectors, pixels, rounds, shifts, channel, sums)
-    out = grid[7] + y * grid[8] + x * pitch[0] + channel
-    # A constant drive has one round, whatever the number of steps.
-    stride = len(vectors) * LANES * len(pixels) if rounds * ROWS >= steps else 0
-    apart = channels // LANES
-    neuron = (y * columns + x) * apart + channel // LANES
-    # Parameters of channels are held once, those of neurons for each pixel.
-    shared = own.shape[0] == 1
-    mine, owned = (channel // LANES, 0) if shared else (neuron, apart)
-    places = (0, stride, channel, mine, owned, out, pitch[0], pitch[1], neuron, apart)
-    fire(vectors, pixels, steps, grid[5], grid[6], sums, into, own, arena, tally, places)
+def _sum(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept):
+    """Sums of one block of channels of a pixel: (groups, steps, lanes)."""
+    lanes, steps = len(vectors) * LANES, row.rounds * ROWS
+    for s in range(block[2], block[3]):
+        segment = _numbers(segments, s)
+        message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * steps * lanes
+        for _ in range(row.rounds):
+            _add(tier, vectors, arena, tables, segment, row, block[0], message, segment[4], sums, at, kept)
+            at += ROWS * lanes
+            message += segment[5]
+    if block[2] == block[3]:
+        _fill(lanes, sums, kept + block[0], steps)
+
+
+@compiled(inline="always")
+def _numbers(segments, s):
+    """One segment's numbers."""
+    return (
+        segments[s, 0],
+        segments[s, 1],
+        segments[s, 2],
+        segments[s, 3],
+        segments[s, 4],
+        segments[s, 5],
+        segments[s, 6],
+        segments[s, 7],
+        segments[s, 8],
+        segments[s, 9],
+    )
+
+
+@compiled(inline="always")
+def _block(blocks, number):
+    """First channel, vectors, first segment and the first that is not its own."""
+    return blocks[number, 0], blocks[number, 1], blocks[number, 2], blocks[number + 1, 2]
+
+
+@compiled(inline="always")
+def _fill(lanes, sums, first, count):
+    """Sums to which nothing is added."""
+    for step in range(count):
+        for lane in range(lanes):
+            sums[step * lanes + lane] = sums[first + lane]
 
 
 @compiled()
-def fire_layer(tier, arena, layer, sums):
-    """Messages of all neurons of a layer, and its tally.
+def _keep(tables, row, sums):
+    """What the sums of a layer start from, at the end of the scratch; where that is."""
+    kept = sums.shape[0] - row.groups * row.padded
+    for n in range(row.groups * row.padded):
+        sums[kept + n] = tables.first[row.first + n]
+    return kept
 
-    Four vectors at a time, so that the updates of a neuron, each of which waits for the one
-    before, run beside those of others.
+
+@compiled(inline="always")
+def _total(vectors, tables, row, channel, sums):
+    """Shift the sums of each group and add them up, into the first."""
+    rows = row.rounds * ROWS
+    for g in range(row.groups):
+        right = row.shifts + 2 * g * row.padded + channel
+        at = g * rows * len(vectors) * LANES
+        shift(vectors, tables, sums, (at, rows, right, right + row.padded, np.int64(g == 0)))
+
+
+@compiled(inline="always")
+def _places(row, channel, y, x):
+    """Where neurons of a block and pixel have their parameters, messages and tally."""
+    pixel = y * row.width + x
+    own = row.own + pixel * row.own_pitch + channel * 4
+    out = row.out + y * row.out_row + x * row.out_pixel + channel // GROUP * row.out_group
+    return own, out, row.tally + 2 * (pixel * row.padded + channel)
+
+
+@compiled(inline="always")
+def _fused_pixels(tier, vectors, pixels, arena, tables, row, block, y, x):
+    """A few pixels of one block, sums and neurons."""
+    own, out, tally = _places(row, block[0], y, x)
+    at = (
+        row.steps,
+        row.limit,
+        row.keep,
+        y,
+        x,
+        block[2],
+        block[3],
+        row.lanes,
+        row.lanes_end,
+        block[0],
+        row.first + block[0],
+        row.shifts + block[0],
+        own,
+        row.padded,
+        row.own_pitch,
+        out,
+        row.out_pixel,
+        row.out_group,
+        tally,
+        2 * row.padded,
+    )
+    dot_fire(tier, vectors, pixels, arena, tables, at)
+
+
+@compiled()
+def _fused_layer(tier, arena, tables, row):
+    """A layer whose sums never leave the registers; narrow blocks two pixels at a time.
+
+    The updates of a neuron, each of which waits for the one before, then run beside those of others.
+    """
+    blocks = tables.blocks
+    for number in range(row.blocks, row.blocks_end):
+        block = _block(blocks, number)
+        for y in range(row.height):
+            if block[1] == 2:
+                for x in range(row.width):
+                    _fused_pixels(tier, (1, 1), (1,), arena, tables, row, block, y, x)
+            else:
+                for x in range(0, row.width - 1, 2):
+                    _fused_pixels(tier, (1,), (1, 1), arena, tables, row, block, y, x)
+                if row.width % 2 == 1:
+                    _fused_pixels(tier, (1,), (1,), arena, tables, row, block, y, row.width - 1)
+
+
+@compiled(inline="always")
+def _fire_pixels(vectors, pixels, constant, arena, tables, row, channel, y, x, sums, at):
+    """The neurons of a few pixels, whose sums are ready."""
+    own, out, tally = _places(row, channel, y, x)
+    stride = len(vectors) * LANES * len(pixels)
+    places = (
+        row.steps,
+        row.limit,
+        row.keep,
+        at,
+        stride,
+        own,
+        row.own_pitch,
+        out,
+        row.out_pixel,
+        row.out_group,
+        tally,
+        2 * row.padded,
+    )
+    fire(vectors, pixels, constant, arena, tables, sums, places)
+
+
+@compiled(inline="always")
+def _grouped_pixel(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept):
+    _sum(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept)
+    _total(vectors, tables, row, block[0], sums)
+    _fire_pixels(vectors, (1,), (), arena, tables, row, block[0], y, x, sums, 0)
+
+
+@compiled()
+def _grouped_layer(tier, arena, tables, row, sums):
+    """A layer whose sums have shifts that make no chain: they go through memory."""
+    blocks, segments, kept = tables.blocks, tables.segments, _keep(tables, row, sums)
+    for number in range(row.blocks, row.blocks_end):
+        block = _block(blocks, number)
+        for y in range(row.height):
+            for x in range(row.width):
+                if block[1] == 2:
+                    _grouped_pixel(tier, (1, 1), arena, tables, segments, row, block, y, x, sums, kept)
+                else:
+                    _grouped_pixel(tier, (1,), arena, tables, segments, row, block, y, x, sums, kept)
+
+
+@compiled(inline="always")
+def _constant_pixels(tier, vectors, together, arena, tables, segments, row, block, y, x, sums, kept):
+    """`ROWS` pixels in a row: their sums take the place of those of steps."""
+    lanes = len(vectors) * LANES
+    for s in range(block[2], block[3]):
+        segment = _numbers(segments, s)
+        message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * ROWS * lanes
+        _add(tier, vectors, arena, tables, segment, row, block[0], message, segment[3], sums, at, kept)
+    if block[2] == block[3]:
+        _fill(lanes, sums, kept + block[0], ROWS)
+    _total(vectors, tables, row, block[0], sums)
+    # As many pixels as there are: those beyond the map have sums, but no neurons.
+    there = min(ROWS, row.width - x)
+    for p in range(0, there - len(together) + 1, len(together)):
+        _fire_pixels(vectors, together, (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
+    for p in range(there // len(together) * len(together), there):
+        _fire_pixels(vectors, (1,), (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
+
+
+@compiled()
+def _constant_layer(tier, arena, tables, row, sums):
+    """A layer with the same sums in every step."""
+    blocks, segments, kept = tables.blocks, tables.segments, _keep(tables, row, sums)
+    for number in range(row.blocks, row.blocks_end):
+        block = _block(blocks, number)
+        for y in range(row.height):
+            for x in range(0, row.width, ROWS):
+                if block[1] == 2:
+                    _constant_pixels(tier, (1, 1), (1, 1), arena, tables, segments, row, block, y, x, sums, kept)
+                else:
+                    _constant_pixels(tier, (1,), (1, 1, 1, 1), arena, tables, segments, row, block, y, x, sums, kept)
+
+
+@compiled(inline="always")
+def _collect_pixel(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept, totals):
+    _sum(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept)
+    _total(vectors, tables, row, block[0], sums)
+    lanes = len(vectors) * LANES
+    pixel = (y * row.width + x) * row.padded + block[0]
+    for step in range(row.steps):
+        at = step * lanes if row.rounds * ROWS >= row.steps else 0
+        into = step * row.height * row.width * row.padded + pixel
+        for lane in range(lanes):
+            totals[into + lane] = sums[at + lane]
+
+
+@compiled()
+def collect_layer(tier, arena, tables, i, sums, totals):
+    """The sums a of layer ``i`` in each step, (steps, pixels, channels) int32; arguments as `run_layers`."""
+    row = _row(tables.layers, i)
+    blocks, segments, kept = tables.blocks, tables.segments, _keep(tables, row, sums)
+    for number in range(row.blocks, row.blocks_end):
+        block = _block(blocks, number)
+        for y in range(row.height):
+            for x in range(row.width):
+                if block[1] == 2:
+                    _collect_pixel(tier, (1, 1), arena, tables, segments, row, block, y, x, sums, kept, totals)
+                else:
+                    _collect_pixel(tier, (1,), arena, tables, segments, row, block, y, x, sums, kept, totals)
+
+
+@compiled()
+def _read_layer(arena, tables, row, totals, readouts):
+    """The potentials of a read-out after each step."""
+    pixels = row.height * row.width
+    for pixel in range(pixels):
+        for c in range(row.channels):
+            own = row.own + pixel * row.own_pitch + c // LANES * 4 * LANES + c % LANES
+            tally = row.tally + 2 * (pixel * row.padded + c // LANES * LANES) + LANES + c % LANES
+            v, bias = tables.own[own], tables.own[own + LANES]
+            changes = 0
+            for step in range(row.steps):
+                total = totals[(step * pixels + pixel) * row.padded + c]
+                x = min(max(v + (total << 6) + bias, -(_LIMIT - 1)), _LIMIT - 1)
+                changes += x != v
+                v = x
+                readouts[step, row.column + pixel * row.channels + c] = v
+            tables.tally[tally] += changes
+
+
+@compiled()
+def _take(arena, row, sample):
+    """The messages of a source, the same in every step."""
+    place = row.column
+    for y in range(row.height):
+        for x in range(row.width):
+            out = row.out + y * row.out_row + x * row.out_pixel
+            for c in range(row.channels):
+                arena[out + c] = sample[place] + row.zero
+                place += 1
+
+
+@compiled()
+def _pool(arena, pool, size):
+    """Sums of squares of messages, of all steps at once."""
+    read, read_row, read_pixel, written, written_row, written_pixel, rows, columns, side = pool
+    for y in range(rows):
+        for x in range(columns):
+            first = read + side * (y * read_row + x * read_pixel)
+            out = arena[written + y * written_row + x * written_pixel :][:size]
+            a, b = arena[first:][:size], arena[first + read_pixel :][:size]
+            if side == 2:
+                c, d = arena[first + read_row :][:size], arena[first + read_row + read_pixel :][:size]
+                for i in range(size):
+                    out[i] = a[i] + b[i] + c[i] + d[i]
+                continue
+            for i in range(size):
+                out[i] = a[i]
+            for p in range(1, side * side):
+                a = arena[first + p // side * read_row + p % side * read_pixel :][:size]
+                for i in range(size):
+                    out[i] += a[i]
+
+
+@compiled()
+def pool_layer(arena, tables, i):
+    """The pooled maps of the messages of layer ``i``."""
+    row = _row(tables.layers, i)
+    for p in range(row.pools, row.pools_end):
+        pool = tables.pools[p]
+        many = (pool[0], pool[1], pool[2], pool[3], pool[4], pool[5], pool[6], pool[7], pool[8])
+        _pool(arena, many, min(row.out_pixel, pool[5]))
+
+
+@compiled()
+def run_layers(tier, arena, tables, sums, totals, sample, readouts, begin, end):
+    """Messages of all neurons of some layers, and their tally.
 
     Args:
-        tier: a `nmc.kernels.dot.Tier`.
+        tier: a `nmc.kernels.tiers.Tier`.
         arena: uint8, the messages of all layers.
-        layer: `LayerTables`.
-        sums: int32 scratch: groups * rounds * ROWS * 4 * LANES.
+        tables: `LayerTables`.
+        sums: int32 scratch: the sums of one block of a few pixels, and what those of a layer start from.
+        totals: int32 scratch of the sums of a read-out.
+        sample: (n,) int64 input, channels last.
+        readouts: (T, n) int32, written.
+        begin: the first layer.
+        end: the first that is not run.
     """
-    rows, columns = layer.grid[0], layer.grid[1]
-    for block in range(layer.blocks.shape[0] - 1):
-        wide = layer.blocks[block, 1] == 2
-        together = 2 if wide else 4
-        for y in range(rows):
-            x = 0
-            while x + together <= columns:
-                if wide:
-                    _fire_pixels(tier, (1, 1), (1, 1), arena, layer, block, y, x, sums)
-                else:
-                    _fire_pixels(tier, (1,), (1, 1, 1, 1), arena, layer, block, y, x, sums)
-                x += together
-            while x < columns:
-                if wide:
-                    _fire_pixels(tier, (1, 1), (1,), arena, layer, block, y, x, sums)
-                else:
-                    _fire_pixels(tier, (1,), (1,), arena, layer, block, y, x, sums)
-                x += 1
-
-
-@compiled(inline="always")
-def _collect_pixel(tier, vectors, arena, layer, block, y, x, sums, totals):
-    grid, _, blocks, segments, offsets, weights, first, shifts, _, _, _ = layer
-    columns, channels, steps, rounds = grid[1], grid[2], grid[3], grid[4]
-    channel, begin, end = blocks[block, 0], blocks[block, 2], blocks[block + 1, 2]
-    _sum(tier, vectors, (1,), arena, rounds, segments, begin, end, offsets, weights, first, channel, y, x, sums)
-    _total(vectors, (1,), rounds, shifts, channel, sums)
-    lanes = len(vectors) * LANES
-    pixel = (y * columns + x) * channels + channel
-    for step in range(steps):
-        at = step * lanes if rounds * ROWS >= steps else 0
-        for lane in range(lanes):
-            totals[step, pixel + lane] = sums[at + lane]
-
-
-@compiled()
-def collect_layer(tier, arena, layer, sums, totals):
-    """The sums a of a layer in each step, (steps, pixels * channels) int32; arguments as `fire_layer`."""
-    for block in range(layer.blocks.shape[0] - 1):
-        for y in range(layer.grid[0]):
-            for x in range(layer.grid[1]):
-                if layer.blocks[block, 1] == 2:
-                    _collect_pixel(tier, (1, 1), arena, layer, block, y, x, sums, totals)
-                else:
-                    _collect_pixel(tier, (1,), arena, layer, block, y, x, sums, totals)
+    for i in range(begin, end):
+        row = _row(tables.layers, i)
+        if row.kind == FEED:
+            _take(arena, row, sample)
+        elif row.kind == FUSED:
+            _fused_layer(tier, arena, tables, row)
+        elif row.kind == CONSTANT:
+            _constant_layer(tier, arena, tables, row, sums)
+        elif row.kind == GROUPED:
+            _grouped_layer(tier, arena, tables, row, sums)
+        elif row.kind == READ:
+            collect_layer(tier, arena, tables, i, sums, totals)
+            _read_layer(arena, tables, row, totals, readouts)
+        pool_layer(arena, tables, i)

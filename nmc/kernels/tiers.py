@@ -13,6 +13,9 @@ from numba.core.registry import cpu_target
 LANES = 16
 """Target channels of one vector of sums."""
 
+GROUP = 4
+"""Source channels whose messages lie side by side: what one instruction takes from each."""
+
 ROWS = 8
 """Message vectors (steps or pixels) that one call of `dot` takes."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
@@ -28,24 +29,51 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
 
 
 class Pointers:
-    """Addresses into the array arguments of an intrinsic."""
+    """Addresses into the array arguments of an intrinsic, those inside named tuples included.
 
-    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
+    Kernels give the intrinsics whole tuples: taking an array out of one in a loop would count its references.
+    """
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any, names: tuple[str, ...]) -> None:
         self.builder = builder
-        self.values: dict[int, Any] = {}
-        for number, (kind, value) in enumerate(zip(signature.args, args, strict=True)):
-            if isinstance(kind, types.Array):
-                self.values[number] = cgutils.create_struct_proxy(kind)(context, builder, value).data
+        self.values: dict[str, Any] = {}
+        for name, kind, value in zip(names, signature.args, args, strict=False):
+            if isinstance(kind, types.NamedTuple):
+                for number, (field, inner) in enumerate(zip(kind.fields, kind.types, strict=True)):
+                    self._take(context, field, inner, builder.extract_value(value, number))
+            else:
+                self._take(context, name, kind, value)
 
-    def at(self, number: int, index: Any, kind: Any) -> Any:
-        """Element ``index`` of array argument ``number`` as a pointer to ``kind``."""
-        return self.builder.bitcast(self.builder.gep(self.values[number], [index]), kind.as_pointer())
+    def _take(self, context: Any, name: str, kind: types.Type, value: Any) -> None:
+        if isinstance(kind, types.Array):
+            self.values[name] = cgutils.create_struct_proxy(kind)(context, self.builder, value).data
 
-    def load(self, number: int, index: Any, kind: Any) -> Any:
-        return self.builder.load(self.at(number, index, kind), align=1)
+    def at(self, name: str, index: Any, kind: Any) -> Any:
+        """Element ``index`` of an array as a pointer to ``kind``."""
+        return self.builder.bitcast(self.builder.gep(self.values[name], [index]), kind.as_pointer())
 
-    def store(self, number: int, index: Any, value: Any) -> None:
-        self.builder.store(value, self.at(number, index, value.type), align=1)
+    def load(self, name: str, index: Any, kind: Any) -> Any:
+        return self.builder.load(self.at(name, index, kind), align=1)
+
+    def store(self, name: str, index: Any, value: Any) -> None:
+        self.builder.store(value, self.at(name, index, value.type), align=1)
+
+
+def joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors of one type, one behind the other; as many as a power of two."""
+    while len(parts) > 1:
+        count = parts[0].type.count
+        order = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
+        parts = [builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def pieces(builder: Any, whole: Any, order: list[list[int]]) -> list[Any]:
+    """Vectors of the named elements of one."""
+    none = ir.Constant(whole.type, ir.Undefined)
+    return [
+        builder.shuffle_vector(whole, none, ir.Constant(ir.VectorType(I32, len(places)), places)) for places in order
+    ]
 
 
 def loop(builder: Any, count: Any, first: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
@@ -61,7 +89,7 @@ def loop(builder: Any, count: Any, first: list[Any], body: Callable[[Any, list[A
     results = body(index, values)
     step = builder.add(index, ir.Constant(I64, 1))
     end = builder.block
-    builder.branch(head)
+    _as_written(builder.module, builder.branch(head))
     index.add_incoming(ir.Constant(I64, 0), before)
     index.add_incoming(step, end)
     for phi, start, result in zip(values, first, results, strict=True):
@@ -71,12 +99,31 @@ def loop(builder: Any, count: Any, first: list[Any], body: Callable[[Any, list[A
     return values
 
 
-def contiguous(kind: types.Type, dtype: types.Type) -> bool:
-    """Whether an argument is a C-contiguous array of this type."""
-    return isinstance(kind, types.Array) and kind.layout == "C" and kind.dtype == dtype
+def _as_written(module: Any, branch: Any) -> None:
+    """Tell the optimiser not to unroll the loop that a branch closes: its registers are counted."""
+    option = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    number = ir.Constant(I64, len(module.metadata))
+    mark = module.add_metadata([option, module.add_metadata([number])])
+    # The first operand of a loop's mark is the mark itself.
+    mark.operands = (mark, option)
+    branch.set_metadata("llvm.loop", mark)
 
 
-def length(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
-    """Elements of an array argument."""
-    array = cgutils.create_struct_proxy(signature.args[number])(context, builder, args[number])
-    return array.nitems
+def check(kinds: Mapping[str, types.Type], wanted: Mapping[str, types.Type]) -> None:
+    """Refuse arguments whose arrays are not C-contiguous and of their types.
+
+    Args:
+        kinds: arguments by name; of named tuples the fields count.
+        wanted: the type of each array by name.
+
+    Raises:
+        TypingError: numba's, at compile time.
+    """
+    held = dict(kinds)
+    for kind in kinds.values():
+        if isinstance(kind, types.NamedTuple):
+            held.update(zip(kind.fields, kind.types, strict=True))
+    for name, dtype in wanted.items():
+        array = held.get(name)
+        if not (isinstance(array, types.Array) and array.layout == "C" and array.dtype == dtype):
+            raise TypingError(f"'{name}' has to be a C-contiguous array of {dtype}")
