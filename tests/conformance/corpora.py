@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-Value = NDArray[np.generic]
+Value = NDArray[Any]
 
 CORPORA = ("node", "pytorch-converted", "pytorch-operator", "simple")
 
@@ -53,13 +54,13 @@ def all_cases(corpora: tuple[str, ...] = CORPORA) -> Iterator[Case]:
                 values = [tuple(_tensor(v) for v in side) for side in test.data_sets[0]]
                 yield Case(test.name, corpus, test.model, values[0], values[1], test.rtol, test.atol)
             else:
-                yield _from_folder(test.name, corpus, Path(test.model_dir))
+                yield _from_folder(test.name, corpus, Path(str(test.model_dir)))
 
 
 def _tensor(value: object) -> Value | None:
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
-    return value if isinstance(value, np.ndarray | np.generic) else None
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else None
 
 
 def _from_folder(name: str, corpus: str, folder: Path) -> Case:

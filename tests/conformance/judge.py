@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nmc.ir.verify import verify_program
 from nmc.kernels.graph import execute_graph
 from nmc.passes.base import Context, Hooks, Pass, Program
 from nmc.runtime.artifact import Artifact
+from nmc.runtime.data import Preprocessing, from_arrays
 from nmc.runtime.session import run
 from nmc.runtime.simulator import Simulator
 from nmc.runtime.verification import verify
@@ -50,7 +52,7 @@ HEADS = 5e-2
 """The same for a probability: an exponential makes more of a small error."""
 
 REFUSALS = (ExitCode.MODEL, ExitCode.DOES_NOT_FIT)
-"""Exit codes of a refusal."""
+"""Exit codes of a refusal; data that cannot be compiled with is the user's (2)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Outcome:
     """Of one case.
 
     Attributes:
-        kind: ``matched``, ``refused`` or ``failed``.
+        kind: ``matched``, ``refused``, ``disputed`` (ONNX Runtime does not give the stored output
+            either, and the compiler agrees with it), ``failed`` or ``crashed``.
         slug: of the first problem.
         operator: that it names; empty where it is about the whole model.
         message: its words, or what has failed.
@@ -78,43 +81,48 @@ def judge(case: Case, folder: Path) -> Outcome:
     that is compiled for the wide chip, mapping included, gives integers within the bound that the
     error model computes for each layer and within `INTEGERS` of the stored outputs.
 
-    Raises:
-        Exception: anything but an `NmcError` is a defect.
+    Anything that is raised but an `NmcError` is a crash.
     """
     prepared = prepare(case)
     path = folder / "case.onnx"
     path.write_bytes(prepared.model.SerializeToString())
     try:
-        return Outcome("matched") if (problem := _problem(prepared, path)) == "" else Outcome("failed", message=problem)
+        return _compared(prepared, path)
     except NmcError as error:
         first = error.diagnostics[0]
-        kind = "refused" if error.exit_code in REFUSALS else "failed"
+        refused = error.exit_code in REFUSALS or first.slug.startswith("data-")
+        kind = "refused" if refused else "failed"
         return Outcome(kind, first.slug, first.origin.op if first.origin else "", first.message)
+    except Exception as error:  # the one thing that must never happen; every such case is to be told
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome("crashed", type(error).__name__, "", f"{error} ({Path(place.filename).name}:{place.lineno})")
 
 
-def _problem(prepared: Prepared, path: Path) -> str:
-    """Where a case does not match; empty if it does."""
+def _compared(prepared: Prepared, path: Path) -> Outcome:
+    """The outcome of a case that compiles."""
     source = read_model(path)
     with np.errstate(over="ignore"):  # numbers beyond float32 are refused, or fail
         x = np.asarray(prepared.x).astype(np.float32)
     found = execute_graph(source.graph, x, source.graph.outputs)
     wanted = [np.asarray(y).astype(np.float64) for y in prepared.outputs]
     samples = _samples(x)
+    if len(source.graph.inputs) == 1:  # what users give is checked so
+        from_arrays(samples, None, source.graph.input.shape, Preprocessing.parse(""))
     prove_import(source, samples)
     for name, y, stored in zip(source.graph.outputs, wanted, prepared.outputs, strict=True):
         limit = max(prepared.case.rtol, EPSILON.get(np.asarray(stored).dtype.name, 0.0))
         if problem := _apart(found[name], y, limit):
-            return f"as read, and in ONNX Runtime: {problem}"
+            return Outcome("disputed", message=f"ONNX Runtime agrees with the compiler, the stored output is {problem}")
     artifact = _compiled(source, samples)
     prove_mapping(artifact.routed, samples)
     checked = verify(artifact, samples)
     if not checked.ok:
-        return f"as compiled: {checked.diagnostics[0].message}"
+        return Outcome("failed", message=f"as compiled: {checked.diagnostics[0].message}")
     made = run(artifact, x, Simulator()).values
     for values, y, spec in zip(made, wanted, artifact.network.outputs, strict=True):
         if problem := _apart(values, y, HEADS if spec.head else INTEGERS):
-            return f"as compiled: {problem}"
-    return ""
+            return Outcome("failed", message=f"as compiled: {problem}")
+    return Outcome("matched")
 
 
 def _compiled(source: SourceModel, samples: Array) -> Artifact:

@@ -7,6 +7,7 @@ in front, and what counts axes in it counts one more: the same operator, asked o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 ALIGNED = ELEMENTWISE | {"Expand", "MatMul"}
 """They line up shapes from the last axis on: the sample gets as many axes as the result."""
 
-AXIS = {"Concat": None, "Split": 0, "Gather": 0, "Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "ArgMax": 0}
+AXIS = {"Concat": 1, "Split": 0, "Gather": 0, "Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "ArgMax": 0}
 AXIS |= {"QuantizeLinear": 1, "DequantizeLinear": 1}
 """The attribute ``axis`` with its default."""
 
@@ -73,7 +74,7 @@ def lift(node: onnx.NodeProto, rank: int, constants: Mapping[int, Value], opset:
 
 
 def _moved_axes(
-    node: onnx.NodeProto, rank: int, given: Mapping[str, object], constants: Mapping[int, Value], opset: int
+    node: onnx.NodeProto, rank: int, given: Mapping[str, Any], constants: Mapping[int, Value], opset: int
 ) -> dict[int, Value]:
     stored = given.get("axes", constants.get(1))
     if stored is not None and np.size(stored):

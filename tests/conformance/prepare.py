@@ -84,7 +84,7 @@ def _data(model: onnx.ModelProto, values: Mapping[str, Value | None]) -> list[st
     if len(model.graph.node) == 1 and node.op_type in JOINING and len(reals) == len(set(node.input)):
         return reals
     if len(model.graph.node) == 1 and node.op_type == "Gemm" and len(reals) == 3:
-        rows = [np.shape(values[name])[0] for name in reals if np.ndim(values[name]) == 2]
+        rows = [value.shape[0] for value in values.values() if value is not None and value.ndim == 2]
         return [reals[0], reals[2]] if len(rows) == 3 and rows[0] == rows[2] else reals[:1]
     return reals[:1] or first
 

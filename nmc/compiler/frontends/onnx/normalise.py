@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, version_converter
+from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.diagnostic import DiagnosticSink
@@ -74,6 +74,8 @@ def raise_opset(model: onnx.ModelProto, sink: DiagnosticSink) -> onnx.ModelProto
     if opset_of(model) < OPSET:
         batches = _fix_batches(raised) if opset_of(model) < BROADCASTS else []
         try:
+            if opset_of(model) < BROADCASTS:
+                _line_up(raised)
             raised = version_converter.convert_version(raised, OPSET)
             if opset_of(model) < COORDINATES:
                 _keep_coordinates(raised)
@@ -107,6 +109,38 @@ def _keep_coordinates(model: onnx.ModelProto) -> None:
         shrinks = scales is not None and bool(np.any(numpy_helper.to_array(scales) < 1))
         node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
         node.attribute.append(helper.make_attribute("nearest_mode", "ceil" if shrinks else "floor"))
+
+
+_SPREAD = ("Add", "Sub", "Mul", "Div", "PRelu")
+"""Operators below opset `BROADCASTS` whose second operand may begin at an axis of the first."""
+
+
+def _line_up(model: onnx.ModelProto) -> None:
+    """Give second operands that begin at an axis the axes of size 1 behind them, in place.
+
+    The converter of the ONNX project puts them elsewhere.
+    """
+    values = shape_inference.infer_shapes(model).graph
+    ranks = {tensor.name: len(tensor.dims) for tensor in values.initializer}
+    for value in (*values.input, *values.value_info, *values.output):
+        ranks.setdefault(value.name, len(value.type.tensor_type.shape.dim))
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | set(ranks)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        axes = [a for a in node.attribute if a.name == "axis"] if node.op_type in _SPREAD else []
+        if (axes or node.op_type == "PRelu") and all(name in ranks for name in node.input[:2]):
+            first, second = (ranks[name] for name in node.input[:2])
+            axis = axes[0].i if axes else 1  # the slopes of a PRelu are those of the channels
+            behind = first - (axis + first if axis < 0 else axis) - second
+            if behind > 0 and second > 0:
+                wide = _fresh(f"{node.input[1]}_spread", taken)
+                places = list(range(second, second + behind))
+                nodes.append(helper.make_node("Unsqueeze", [node.input[1]], [wide], axes=places))
+                node.input[1] = wide
+            for attribute in axes:
+                node.attribute.remove(attribute)
+        nodes.append(node)
+    _set_nodes(model.graph, nodes)
 
 
 def _fix_batches(model: onnx.ModelProto) -> list[tuple[int, onnx.TensorShapeProto.Dimension]]:

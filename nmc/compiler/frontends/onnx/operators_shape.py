@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from nmc.compiler.frontends.onnx.fold import BATCHES
+from nmc.compiler.frontends.onnx.fold import BATCHES, known
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.operators_move import copying, import_copies
@@ -15,6 +15,7 @@ from nmc.ir.connectivity import Array, Shape
 from nmc.ir.layers import Concat, Constant, Identity, Linear, Pad, Reshape, Slice, Transpose
 
 _KEEP_BATCH = "keep the batch on axis 0 and leave it alone"
+_FLOATS = "keep activations in floating point"
 
 
 def import_identity(node: Node, graph: GraphBuilder) -> None:
@@ -27,8 +28,24 @@ def import_cast(node: Node, graph: GraphBuilder) -> None:
     kind = node.integer("to", 0)
     if kind != TensorProto.FLOAT:
         name = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else str(kind)
-        raise Refusal("operator-unsupported", f"it makes {name} of an activation", "keep activations in floating point")
+        raise Refusal("operator-unsupported", f"it makes {name} of an activation", _FLOATS)
     import_identity(node, graph)
+
+
+def import_cast_like(node: Node, graph: GraphBuilder) -> None:
+    """To the type of an activation: removed; a constant becomes a float."""
+    if node.input(1) not in graph.values:
+        kind = graph.constant(node.input(1), "the example of the type").dtype
+        if kind.kind != "f":
+            raise Refusal(
+                "operator-unsupported", f"it makes {kind} of an activation", "keep activations in floating point"
+            )
+    if node.input(0) in graph.values:
+        import_identity(node, graph)
+        return
+    value = graph.constant(node.input(0), "the operand")
+    graph.known[node.proto.output[0]] = known(value.astype(np.float32))
+    graph.folded.add(node.index)
 
 
 def import_dropout(node: Node, graph: GraphBuilder) -> None:

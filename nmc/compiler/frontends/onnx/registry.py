@@ -73,6 +73,7 @@ from nmc.compiler.frontends.onnx.operators_reduce import (
 from nmc.compiler.frontends.onnx.operators_resize import import_conv_transpose, import_resize, import_upsample
 from nmc.compiler.frontends.onnx.operators_shape import (
     import_cast,
+    import_cast_like,
     import_concat,
     import_dropout,
     import_flatten,
@@ -133,6 +134,7 @@ REWRITE: Mapping[str, Importer] = {
     "Identity": import_identity,
     "Dropout": import_dropout,
     "Cast": import_cast,
+    "CastLike": import_cast_like,
     "Pad": import_pad,
     "Slice": import_slice,
     "Split": import_split,
