@@ -15,21 +15,44 @@ from nmc.passes.place.hill_climb import climb
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
 
-SCHEDULES = ((0.1, 0.01), (1.0, 0.01))
-"""First and last temperature of each run, as fractions of the mean change of cost of a random
-swap. The first does not forget the start (the best of five tried on ResNet-20); the second
-leaves it, which pays where there are few clusters."""
 
-MOVES_MAX = 10_000_000
-"""Swaps tried in one run, at most: some seconds."""
+@dataclass(frozen=True)
+class Schedule:
+    """How an annealing cools.
+
+    Attributes:
+        hot, cold: first and last temperature, as fractions of the mean change of cost of a tried swap.
+        reach: tiles that a cluster may go at first; None: over the whole mesh.
+    """
+
+    hot: float
+    cold: float
+    reach: int | None = None
+
+
+WHOLE_MESH = Schedule(1.0, 0.01)
+"""Leaves the start, which pays where there are few clusters."""
+
+NEARBY = Schedule(0.3, 0.01, reach=4)
+"""Keeps the order of the start and mends it."""
+
+FEW = 1024
+"""Up to so many clusters are annealed over the whole mesh too."""
+
+MOVES_MAX = 4_000_000
+"""Swaps tried in one run, at most, ..."""
+
+VISITS_MAX = 400_000_000
+"""... and flows looked at: some seconds."""
 
 
 @dataclass(frozen=True)
 class PlaceAnneal:
     """Climb from row-major order, anneal from there at a low temperature, and climb again.
 
-    A second run starts hotter. The best placement met is kept, so the result is never worse than hill climbing from
-    row-major order with the same seed. The number of moves is fixed; nothing depends on time.
+    Where there are few clusters, a second run starts hotter and reaches over the whole mesh. The best placement
+    is kept, so the result is never worse than hill climbing from row-major order with the same seed. The number
+    of moves is fixed; nothing depends on time.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
@@ -44,7 +67,7 @@ class PlaceAnneal:
 
     chips: int | None = None
     pins: Pins = NO_PINS
-    moves: int = 10_000
+    moves: int = 2_000
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
@@ -52,32 +75,27 @@ class PlaceAnneal:
         Raises:
             NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
-        if not isinstance(program, Partitioned):
-            raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips, self.pins)
+        problem = Problem.posed(program, context, self.chips, self.pins, self.name)
         start = climb(problem, problem.row_major(), context.generator("place-hill-climb"))
         site_of = annealed(problem, start, context.generator(self.name), self.moves)
         return placed(problem.partitioned, problem.places(site_of), context.target)
 
 
 def annealed(problem: Problem, start: IndexArray, generator: np.random.Generator, moves: int) -> IndexArray:
-    """The placement that annealing and climbing from ``start`` ends in."""
+    """The placement that annealing and climbing from ``start`` ends in, never worse than ``start``."""
     # Imported here: the compiled kernel takes a while to load, and listing passes needs none.
-    from nmc.kernels.placement import anneal
+    from nmc.kernels.placement_anneal import anneal
 
-    if not len(start):
+    clusters = len(start)
+    if not clusters or not moves:
         return start
-    tiles = np.full(
-        (int(problem.x.max()) + 1, int(problem.y.max()) + 1, max(place.core for place in problem.free) + 1),
-        -1,
-        dtype=np.int64,
-    )
-    for site, place in enumerate(problem.free):
-        tiles[place.x, place.y, place.core] = site
+    task = problem.task
+    visits = 2 * len(task.partners) // clusters + 1
+    tried = min(moves * clusters, MOVES_MAX, VISITS_MAX // visits)
     found = [start]
-    for hot, cold in SCHEDULES:
+    for schedule in (NEARBY, WHOLE_MESH) if clusters <= FEW else (NEARBY,):
         site_of = start.copy()
         seed = int(generator.integers(1 << 62))
-        anneal(site_of, *problem.arrays, *problem.regions, tiles, seed, min(moves * len(site_of), MOVES_MAX), hot, cold)
+        anneal(task, site_of, seed, tried, schedule.hot, schedule.cold, schedule.reach or max(task.tiles.shape))
         found.append(climb(problem, site_of, generator))
     return min(found, key=problem.cost)

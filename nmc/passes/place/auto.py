@@ -1,26 +1,34 @@
-"""Runs the quick placers and keeps the best result."""
+"""Runs the quick placers from several starts and keeps the best result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Partitioned, Placed
 from nmc.passes.base import Context, Program
 from nmc.passes.pins import NO_PINS, Pins
-from nmc.passes.place.anneal import PlaceAnneal, annealed
+from nmc.passes.place.anneal import FEW, PlaceAnneal, annealed
 from nmc.passes.place.hill_climb import PlaceHillClimb, climb
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
+from nmc.passes.place.starts import starts
 
 
 @dataclass(frozen=True)
 class PlaceAuto:
-    """Place in row-major order, by hill climbing and by annealing; keep the fewest hop-weighted packets.
+    """Place from the best of several starts, by annealing at a low temperature and climbing.
+
+    Starts are row-major order, stripes of the mesh in the order of the network and in that of the
+    Fiedler vector, and spectral coordinates that are drawn together and spread over the mesh again
+    and again. Up to `FEW` clusters hill climbing and annealing from row-major order run too, so that
+    neither is ever better. The fewest hop-weighted packets are kept.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
         pins: layers that have to lie somewhere.
+        moves: swaps tried per cluster and annealing.
     """
 
     name: ClassVar[str] = "place-auto"
@@ -30,6 +38,7 @@ class PlaceAuto:
 
     chips: int | None = None
     pins: Pins = NO_PINS
+    moves: int = PlaceAnneal.moves
 
     def run(self, program: Program, context: Context) -> Program:
         """Place the clusters.
@@ -37,12 +46,21 @@ class PlaceAuto:
         Raises:
             NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
-        if not isinstance(program, Partitioned):
-            raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips, self.pins)
-        rows = problem.row_major()
-        climbed = climb(problem, rows, context.generator(PlaceHillClimb.name))
-        cooled = annealed(problem, climbed, context.generator(PlaceAnneal.name), PlaceAnneal.moves)
-        # Of equal costs the simpler placer wins: min keeps the first.
-        site_of = min((rows, climbed, cooled), key=problem.cost)
+        problem = Problem.posed(program, context, self.chips, self.pins, self.name)
+        site_of = best_found(problem, context, self.moves)
         return placed(problem.partitioned, problem.places(site_of), context.target)
+
+
+def best_found(problem: Problem, context: Context, moves: int) -> IndexArray:
+    """The best placement of all starts and searches; of equal costs the simpler one."""
+    rows = problem.row_major()
+    if len(rows) < 2:
+        return rows
+    generator = context.generator(PlaceAuto.name)
+    found = [rows]
+    if len(rows) <= FEW:
+        found.append(climb(problem, rows, context.generator(PlaceHillClimb.name)))
+        found.append(annealed(problem, found[-1], context.generator(PlaceAnneal.name), moves))
+    best: IndexArray = min([*starts(problem, generator), *found], key=problem.cost)
+    found.append(annealed(problem, best, generator, moves))
+    return min(found, key=problem.cost)

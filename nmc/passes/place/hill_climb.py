@@ -17,6 +17,15 @@ from nmc.passes.place.row_major import placed
 SWEEPS = 50
 """Rounds over all clusters, at most."""
 
+EXHAUSTIVE = 1_000_000
+"""Up to so many clusters times cores every core is tried for every cluster; beyond ..."""
+
+NEAR = 2
+"""... those so many tiles around the cluster and around the middle of its partners."""
+
+VISITS = 2_000_000_000
+"""Flows that a climb may look at: a placement whose first round needs more stays as it is."""
+
 
 @dataclass(frozen=True)
 class PlaceHillClimb:
@@ -46,9 +55,7 @@ class PlaceHillClimb:
         Raises:
             NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
-        if not isinstance(program, Partitioned):
-            raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips, self.pins)
+        problem = Problem.posed(program, context, self.chips, self.pins, self.name)
         site_of = climb(problem, problem.row_major(), context.generator(self.name), self.sweeps)
         return placed(problem.partitioned, problem.places(site_of), context.target)
 
@@ -60,5 +67,10 @@ def climb(problem: Problem, start: IndexArray, generator: np.random.Generator, s
 
     site_of = start.copy()
     order = generator.permutation(len(site_of)).astype(np.int64)
-    swap_climb(site_of, *problem.arrays, *problem.regions, order, sweeps)
+    columns, rows, cores = problem.task.tiles.shape
+    tried, reach = len(problem.free), max(columns, rows)
+    if len(site_of) * tried > EXHAUSTIVE:
+        tried, reach = 2 * (2 * NEAR + 1) ** 2 * cores, NEAR
+    visits = 2 * tried * len(problem.task.partners) + 1
+    swap_climb(problem.task, site_of, order, min(sweeps, VISITS // visits), reach)
     return site_of

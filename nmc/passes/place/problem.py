@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +13,26 @@ from numpy.typing import NDArray
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.mapping import HOST, Partitioned, Place
-from nmc.passes.partition.traffic import traffic
+from nmc.ir.reference import encode
+from nmc.passes.base import Context, Program
+from nmc.passes.partition.rates import SAMPLES
+from nmc.passes.partition.traffic import senders
 from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.pinned import Start, keep_pins
 from nmc.passes.place.sites import on_chip, usable_sites
 
+if TYPE_CHECKING:
+    from nmc.kernels.placement import Task
+
 Mask = NDArray[np.bool_]
 
-Arrays = tuple[IndexArray, IndexArray, Array, Array, IndexArray, IndexArray, tuple[int, int]]
-"""Flows, tiles and the port, in the order in which the kernels take them."""
+Spikes = Mapping[str, Array]
+"""Messages of each neuron per inference, by population, in its shape."""
 
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """Packets per step between clusters, both directions added.
+    """Packets between clusters, both directions added.
 
     Attributes:
         starts, partners, weights: CSR over clusters; the own cluster is left out.
@@ -33,28 +40,43 @@ class Flows:
     """
 
     starts: IndexArray
-    partners: IndexArray
+    partners: NDArray[np.int32]
     weights: Array
     to_host: Array
 
 
-def flows_of(partitioned: Partitioned) -> Flows:
-    """The flows of a partitioned network; clusters in their order, the host left out."""
+def flows_of(partitioned: Partitioned, spikes: Spikes | None = None) -> Flows:
+    """The flows of a partitioned network; clusters in their order, the host left out.
+
+    Args:
+        partitioned: clusters.
+        spikes: of each neuron; populations that are missing send at their mean rates, once a step if
+            there is none.
+    """
     number = {cluster.id: index for index, cluster in enumerate(on_chip(partitioned))}
     to_host = np.zeros(len(number))
     between: dict[tuple[int, int], float] = {}
-    for (source, destination), packets in traffic(partitioned).items():
-        if HOST in (source, destination):
-            to_host[number[destination if source == HOST else source]] += packets
-        elif source != destination:
-            a, b = number[source], number[destination]
+    pieces = {(c.id, index): piece for c in partitioned.clusters for index, piece in enumerate(c.slices)}
+    for sender in senders(partitioned):
+        if sender.source == sender.destination:
+            continue
+        name = pieces[sender.source, sender.slice].population
+        counted = (spikes or {}).get(name)
+        if counted is None:
+            packets = partitioned.rates.get(name, 1.0) * int(np.count_nonzero(sender.mask))
+        else:
+            packets = float(counted[tuple(slice(*axis) for axis in sender.box)][sender.mask].sum())
+        if HOST in (sender.source, sender.destination):
+            to_host[number[sender.destination if sender.source == HOST else sender.source]] += packets
+        else:
+            a, b = number[sender.source], number[sender.destination]
             for pair in ((a, b), (b, a)):
                 between[pair] = between.get(pair, 0.0) + packets
     pairs = sorted(between)
     rows = np.array([a for a, _ in pairs], dtype=np.int64)
     starts = np.zeros(len(number) + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=len(number)), out=starts[1:])
-    partners = np.array([b for _, b in pairs], dtype=np.int64)
+    partners = np.array([b for _, b in pairs], dtype=np.int32)
     return Flows(starts, partners, np.array([between[pair] for pair in pairs]), to_host)
 
 
@@ -65,18 +87,26 @@ class Problem:
     Attributes:
         start: the clusters, where each may lie, and a first placement.
         free: cores that may be used.
-        x, y: (sites,) tile of each core.
         port: tile of the host's port.
+        crossing: links that the way from one chip to the next counts as.
+        spikes: of each neuron, see `flows_of`.
     """
 
     start: Start
     free: tuple[Place, ...]
-    x: IndexArray
-    y: IndexArray
     port: tuple[int, int]
+    crossing: int = 1
+    spikes: Spikes = field(default_factory=dict)
 
     @classmethod
-    def of(cls, partitioned: Partitioned, target: Target, chips: int | None, pins: Pins = NO_PINS) -> Problem:
+    def of(
+        cls,
+        partitioned: Partitioned,
+        target: Target,
+        chips: int | None,
+        pins: Pins = NO_PINS,
+        spikes: Spikes | None = None,
+    ) -> Problem:
         """The problem of ``chips`` chips (None: the target's own number).
 
         Raises:
@@ -87,9 +117,27 @@ class Problem:
             start = keep_pins(partitioned, target, target.grid.chips if chips is None else chips, free, pins)
         else:
             start = Start(partitioned, (None,) * partitioned.cores_used, tuple(range(partitioned.cores_used)))
-        x = np.array([place.x for place in free], dtype=np.int64)
-        y = np.array([place.y for place in free], dtype=np.int64)
-        return cls(start, free, x, y, target.grid.host_port)
+        return cls(start, free, target.grid.host_port, target.grid.crossing_links, spikes or {})
+
+    @classmethod
+    def posed(cls, program: Program, context: Context, chips: int | None, pins: Pins, asking: str) -> Problem:
+        """The problem of a pass: spikes are those of the first calibration inputs.
+
+        Hops of a compile are counted on the same inputs, so what costs less here is reported with fewer.
+
+        Raises:
+            NmcError: see `of`.
+        """
+        if not isinstance(program, Partitioned):
+            raise TypeError(f"{asking} needs a Partitioned")
+        inputs = context.calibration.inputs[:SAMPLES]
+        if not len(inputs):
+            return cls.of(program, context.target, chips, pins)
+        # Imported here: the compiled kernels take a while to load, and listing passes needs none.
+        from nmc.kernels.message_counts import message_counts
+
+        spikes = message_counts(program.network, encode(program.network, inputs))
+        return cls.of(program, context.target, chips, pins, spikes)
 
     @property
     def partitioned(self) -> Partitioned:
@@ -97,13 +145,22 @@ class Problem:
         return self.start.partitioned
 
     @cached_property
-    def flows(self) -> Flows:
-        """Packets per step between the clusters."""
-        return flows_of(self.partitioned)
+    def task(self) -> Task:
+        """The same as the kernels take it."""
+        from nmc.kernels.placement import Task
 
-    @cached_property
-    def regions(self) -> tuple[IndexArray, Mask]:
-        """(clusters,) region of each cluster, and (regions, sites) whether a site belongs to a region."""
+        flows = flows_of(self.partitioned, self.spikes)
+        chip, column, row, core = np.array([(p.chip, p.x, p.y, p.core) for p in self.free], dtype=np.int64).T.copy()
+        tiles = np.full((int(column.max()) + 1, int(row.max()) + 1, int(core.max()) + 1), -1, dtype=np.int64)
+        tiles[column, row, core] = np.arange(len(self.free))
+        x = column + chip * (self.crossing - 1)
+        return Task(
+            flows.starts, flows.partners, flows.weights, flows.to_host, x, row, self.port, column, row, tiles,
+            *self._regions(),
+        )  # fmt: skip
+
+    def _regions(self) -> tuple[IndexArray, Mask]:
+        """(clusters,) region of each cluster, 0: any, and (regions, sites) whether a site belongs to a region."""
         distinct = list(dict.fromkeys([None, *self.start.regions]))
         allowed = np.ones((len(distinct), len(self.free)), dtype=np.bool_)
         for number, region in enumerate(distinct):
@@ -118,21 +175,14 @@ class Problem:
         return np.array(self.start.site_of, dtype=np.int64)
 
     def cost(self, site_of: IndexArray) -> float:
-        """Hop-weighted packets per step."""
-        from nmc.kernels.placement import placement_cost
+        """Hop-weighted packets; a chip crossing counts as so many links as the target says."""
+        from nmc.kernels.placement import placement_costs
 
-        return float(placement_cost(site_of, *self.arrays))
-
-    @property
-    def arrays(self) -> Arrays:
-        """What the kernels take after the placement."""
-        flows = self.flows
-        return flows.starts, flows.partners, flows.weights, flows.to_host, self.x, self.y, self.port
+        return float(placement_costs(self.task, site_of[None])[0])
 
     def astray(self, sites_of: IndexArray) -> IndexArray:
         """(placements,) clusters outside their regions, for each row of (placements, clusters)."""
-        region_of, allowed = self.regions
-        outside: IndexArray = (~allowed[region_of[None], sites_of]).sum(axis=1)
+        outside: IndexArray = (~self.task.allowed[self.task.region_of[None], sites_of]).sum(axis=1)
         return outside
 
     def places(self, site_of: IndexArray) -> Mapping[int, Place]:

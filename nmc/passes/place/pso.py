@@ -61,9 +61,7 @@ class PlacePSO:
         Raises:
             NmcError: there are more clusters than cores, or pins cannot be kept (exit 4).
         """
-        if not isinstance(program, Partitioned):
-            raise TypeError(f"{self.name} needs a Partitioned")
-        problem = Problem.of(program, context.target, self.chips, self.pins)
+        problem = Problem.posed(program, context, self.chips, self.pins, self.name)
         rows = problem.row_major()
         if len(rows) < 2:
             return placed(problem.partitioned, problem.places(rows), context.target)
@@ -116,13 +114,13 @@ def swarm(
     np.clip(start, 0.0, 1.0, out=start)
 
     # A placement that breaks a pin costs more than any that keeps them; `good` keeps them.
-    flows = problem.flows
-    reach = float(np.ptp(problem.x) + np.ptp(problem.y) + sum(problem.port) + 1)
-    penalty = 1.0 + reach * float(flows.weights.sum() + flows.to_host.sum())
+    task = problem.task
+    reach = float(np.ptp(task.x) + np.ptp(task.y) + sum(problem.port) + 1)
+    penalty = 1.0 + reach * float(task.weights.sum() + task.to_host.sum())
 
     def cost(keys: Array) -> Array:
         sites_of = sites_of_keys(keys, count)
-        costs: Array = placement_costs(sites_of, *problem.arrays) + penalty * problem.astray(sites_of)
+        costs: Array = placement_costs(problem.task, sites_of) + penalty * problem.astray(sites_of)
         return costs
 
     with quiet_pyswarms(), seeded_globally(int(generator.integers(1 << 32))):

@@ -213,7 +213,7 @@ def test_without_pins_nothing_changes():
     problem = Problem.of(program, target(), None)
     assert problem.partitioned is program
     np.testing.assert_array_equal(problem.row_major(), np.arange(program.cores_used))
-    region_of, allowed = problem.regions
+    region_of, allowed = problem.task.region_of, problem.task.allowed
     assert not region_of.any() and allowed.shape == (1, 20) and allowed.all()
     assert text_form(placement_pass("auto")) == "place-auto"
     assert text_form(placement_pass("auto", None, Pins.of({"a": "core:3"}))) == "place-auto{pins=a=core:3}"

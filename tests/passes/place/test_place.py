@@ -9,12 +9,11 @@ import pytest
 
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Partitioned, Place, Placed
-from nmc.kernels.placement import placement_cost, swap_climb
 from nmc.passes.base import text_form
 from nmc.passes.partition import PartitionTiles
 from nmc.passes.partition.traffic import traffic
 from nmc.passes.place import PLACERS, PlaceAuto, PlaceHillClimb, PlaceRowMajor, placement_pass
-from nmc.passes.place.problem import flows_of
+from nmc.passes.place.problem import Problem
 from nmc.passes.place.sites import sites
 from tests.passes.networks import conv_net, residual_net
 from tests.passes.targets import chip, context, tight
@@ -105,36 +104,12 @@ def test_hill_climbing_lowers_the_cost_to_a_point_where_no_swap_helps():
             assert hop_cost(replace(climbed, places=places)) >= best - 1e-9
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_kernel_reaches_what_the_cost_says(seed):
-    rng = np.random.default_rng(seed)
-    count, width = 30, 6
-    dense = np.triu(rng.random((count, count)) * (rng.random((count, count)) < 0.2), 1)
-    both = dense + dense.T
-    starts = np.concatenate([[0], np.cumsum((both > 0).sum(axis=1))])
-    partners = np.nonzero(both)[1]
-    weights, to_host = both[both > 0], rng.random(count)
-    y, x = np.divmod(np.arange(width * width), width)
-    site_of = rng.permutation(width * width)[:count]
-    flows = starts, partners, weights, to_host, x, y, (0, 0)
-    anywhere = np.zeros(count, dtype=np.int64), np.ones((1, width * width), dtype=np.bool_)
-    before = placement_cost(site_of, *flows)
-    swaps = swap_climb(site_of, *flows, *anywhere, rng.permutation(count), 100)
-    after = placement_cost(site_of, *flows)
-    assert swaps > 0 and after < before
-    assert len(set(site_of.tolist())) == count
-    again = swap_climb(site_of, *flows, *anywhere, np.arange(count), 100)
-    assert again == 0
-
-
 def test_cost_of_the_kernel_is_hop_weighted_packets():
     program = partitioned()
     placed = PlaceHillClimb().run(program, context(chip()))
-    flows = flows_of(program)
     grid = sites(chip().grid, 1)
     site_of = np.array([grid.index(placed.places[n]) for n in range(program.cores_used)])
-    x, y = np.array([p.x for p in grid]), np.array([p.y for p in grid])
-    cost = placement_cost(site_of, flows.starts, flows.partners, flows.weights, flows.to_host, x, y, (0, 0))
+    cost = Problem.of(program, chip(), None).cost(site_of)
     assert cost == pytest.approx(hop_cost(placed))
 
 
