@@ -15,6 +15,7 @@ from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, Skip, size
 from nmc.ir.network import InputSpec, Network, OutputSpec, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Integrator, Neuron, SigmaDelta, Source
 from nmc.ir.origin import Origin
+from nmc.ir.samples import joined
 from nmc.testing.random_connectivity import (
     lighter,
     random_conv,
@@ -58,25 +59,26 @@ _ATTEMPTS = 12
 _LIVELY = (0.02, 0.85)
 
 
-def random_network(seed: int, *, kind: str = "any") -> Network:
+def random_network(seed: int, *, kind: str = "any", inputs: int = 1) -> Network:
     """An aligned integer network of 50 to 400 neurons.
 
     Args:
         seed: decides everything.
         kind: one of `KINDS`.
+        inputs: how many; all but the first join it further inside, the network then has more neurons.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown kind, or no input.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    if kind not in KINDS or inputs < 1:
+        raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}, or there are {inputs} inputs")
     network = None
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, attempt, *kind.encode()])
         builder = _Builder(rng, kind if kind != "any" else str(rng.choice([*KINDS[1:], "rate"])))
-        network = builder.build(f"random-{kind}-{seed}")
+        network = builder.build(f"random-{kind}-{seed}", ["input", *(f"input{n}" for n in range(2, inputs + 1))])
         neurons = sum(p.neurons for p in network.populations)
-        if _NEURONS[0] <= neurons <= _NEURONS[1] and builder.lively:
+        if _NEURONS[0] <= neurons <= _NEURONS[1] * inputs and builder.lively:
             break
     if network is None:  # pragma: no cover - the loop above runs at least once
         raise ValueError("no attempt was made")
@@ -84,15 +86,13 @@ def random_network(seed: int, *, kind: str = "any") -> Network:
 
 
 def random_inputs(network: Network, n: int, seed: int) -> Array:
-    """Integer inputs (n, *input population shape) int64 in the range of the input spec.
+    """Integer inputs (n, *network.input_shape) int64 in the ranges of the input specs.
 
     About a third of the elements is zero; where the spec splits signs, at most one of each
     pair of channels is not.
     """
     rng = np.random.default_rng([seed, *b"inputs"])
-    spec = network.input
-    shape = network.by_name[spec.population].shape
-    return _draw_inputs(rng, n, shape, spec)
+    return joined([_draw_inputs(rng, n, network.by_name[spec.population].shape, spec) for spec in network.inputs])
 
 
 def _draw_inputs(rng: np.random.Generator, n: int, shape: Shape, spec: InputSpec) -> Array:
@@ -133,7 +133,7 @@ class _Builder:
         rates = [np.count_nonzero(self.messages[name]) / self.messages[name].size for name in computing]
         return all(_LIVELY[0] <= rate <= _LIVELY[1] for rate in rates)
 
-    def build(self, name: str) -> Network:
+    def build(self, name: str, inputs: list[str]) -> Network:
         rng = self.rng
         match self.kind:
             case "graded":
@@ -145,17 +145,23 @@ class _Builder:
                 self.timesteps = int(rng.integers(5, 17))
             case _:
                 self.timesteps = int(rng.integers(1, 17))
-        spec, current = self._input()
+        specs, (current, *others) = zip(*(self._input(name) for name in inputs), strict=True)
         for _ in range(int(rng.integers(2, 5))):
             current = self._block(current)
+            if others:
+                current = self._join(current, others.pop())
+        for other in others:
+            current = self._join(current, other)
         current = self._output(current)
+        if len(specs) > 1:
+            specs = tuple(replace(spec, name=spec.population) for spec in specs)
         scales = {p.name: np.ones(p.shape[0]) for p in self.populations}
         outputs = (OutputSpec(current.name, np.ones(()), current.shape),)
-        return Network(name, tuple(self.populations), tuple(self.projections), (spec,), outputs, self.timesteps, scales)
+        return Network(name, tuple(self.populations), tuple(self.projections), specs, outputs, self.timesteps, scales)
 
     # Populations
 
-    def _input(self) -> tuple[InputSpec, Population]:
+    def _input(self, name: str) -> tuple[InputSpec, Population]:
         rng = self.rng
         shape: Shape = (int(rng.integers(10, 50)),)
         if rng.random() < 0.8:
@@ -170,16 +176,16 @@ class _Builder:
         if perm is not None:
             outer = (*outer[1:], outer[0])
         mode = "bias" if self.kind not in ("graded", "sigma-delta") and rng.random() < 0.35 else "message"
-        spec = InputSpec("input", outer, 1.0 / high, low, high, mode, bool(split), 0, perm)
+        spec = InputSpec(name, outer, 1.0 / high, low, high, mode, bool(split), 0, perm)
         samples = _draw_inputs(rng, _SAMPLES, shape, spec)
         once = bool(rng.random() < _ONCE[self.kind]) if self.kind in _ONCE else False
-        population = Population("input", shape, Source(bits, signed, once), Origin("input", "Input", "input"))
+        population = Population(name, shape, Source(bits, signed, once), Origin(name, "Input", name))
         if mode == "message":
             self.populations.append(population)
             sent = np.repeat(samples.reshape(_SAMPLES, 1, -1), self.timesteps, axis=1)
             if once:
                 sent[:, 1:] = 0
-            self.messages["input"] = sent
+            self.messages[name] = sent
             return spec, population
         spec = replace(spec, bias_exp=int(rng.integers(0, 8)))
         model = str(rng.choice(SPIKING_MODELS)) if self.kind == "recurrent" else self.kind
@@ -321,7 +327,7 @@ class _Builder:
         heard = [q.source for q in self.projections if q.target == population.name and q.source != population.name]
         names = [p.name for p in self.populations]
         late = [source for source in heard if names.index(source) > names.index(population.name)]
-        return population.name != "input" and not late
+        return not population.name.startswith("input") and not late
 
     def _loop(self, source: Population, target: Population, largest: int, total: Array) -> Projection:
         rng = self.rng
@@ -364,6 +370,15 @@ class _Builder:
             case _:
                 one = random_dense(self.rng, current.shape, random_shape(self.rng, (1,)))
         return self._add(one.out_shape, [(current, one, delay)])
+
+    def _join(self, current: Population, other: Population) -> Population:
+        """A population that hears the network so far, and another input, whose messages wait as long."""
+        rng = self.rng
+        shape = random_shape(rng, (1,))
+        delay = int(rng.integers(1, 4))
+        make = random_dense if rng.random() < 0.5 else random_sparse
+        here, there = random_dense(rng, current.shape, shape), make(rng, other.shape, shape)
+        return self._add(shape, [(current, here, delay), (other, there, current.start - other.start + delay)])
 
     def _residual(self, current: Population) -> Population:
         """Two populations on a branch and an addition; the skip waits as long as the branch takes."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nmc.ir import reference
 from nmc.ir.neurons import LIF
+from nmc.kernels.layerwise import execute_network
 from nmc.runtime.simulator import simulate
 from nmc.testing.random_networks import KINDS, random_inputs, random_network
 from tests.passes.targets import chip, mapped, tight
@@ -55,6 +56,42 @@ def test_layers_on_the_host(seed):
     first = [p.name for p in network.populations[1:3]]
     populations = tuple(replace(p, on_host=p.name in first) for p in network.populations)
     routed = random_mapping(replace(network, populations=populations), seed)
+    assert differences(routed, random_inputs(network, 2, seed)) == []
+
+
+@pytest.mark.parametrize("seed", range(2 * len(KINDS)))
+def test_several_inputs(seed):
+    """Each input reaches its own population, in the mapping and layer by layer."""
+    network = random_network(seed, kind=KINDS[seed % len(KINDS)], inputs=2 + seed % 2)
+    inputs = random_inputs(network, 2, seed)
+    assert len(network.inputs) == 2 + seed % 2 and inputs.shape[1:] == network.input_shape
+    assert differences(random_mapping(network, seed), inputs) == []
+    run = execute_network(network, inputs, keep=True)
+    for i, sample in enumerate(inputs):
+        wanted = reference.run(network, sample)
+        assert np.array_equal(wanted.readout, run.readout[i])
+        assert all(np.array_equal(m, run.messages[n][i]) for n, m in wanted.messages.items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_input_matters(seed):
+    """Other values of one input alone change what its population sends, and nothing before the others join."""
+    network = random_network(seed, kind="rate", inputs=2)
+    inputs = random_inputs(network, 2, seed)
+    first, second = (network.input_places[spec.population] for spec in network.inputs)
+    mixed = inputs[0].copy()
+    mixed[second] = inputs[1][second]
+    run = simulate(random_mapping(network, seed), np.stack([inputs[0], mixed]), trace=EVERYTHING).trace.messages
+    names = [spec.population for spec in network.inputs]
+    assert np.array_equal(run[names[0]][0], run[names[0]][1]) and not np.array_equal(run[names[1]][0], run[names[1]][1])
+    assert first.stop <= second.start
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_several_inputs_through_the_passes(seed):
+    network = random_network(seed, inputs=2)
+    limits = {"neurons": 32, "in_axons": 900, "out_axons": None, "synapse_bits": 200000, "threshold_profiles": None}
+    routed = mapped(network, tight(**limits), partitioner="tiles", chips=4)
     assert differences(routed, random_inputs(network, 2, seed)) == []
 
 
