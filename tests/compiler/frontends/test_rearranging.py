@@ -67,6 +67,16 @@ def test_resize_to_sizes_and_along_named_axes(tmp_path: Path) -> None:
     read_exactly(model_of(nodes, stored, ["N", 2, 4, 6], opset=18), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("policy", "sizes"), [("not_larger", [8, 9]), ("not_smaller", [7, 12]), ("not_larger", [2, 5])]
+)
+def test_resize_that_keeps_proportions(tmp_path: Path, policy: str, sizes: list[int]) -> None:
+    node = helper.make_node(
+        "Resize", ["x", "", "", "sizes"], ["y"], axes=[2, 3], keep_aspect_ratio_policy=f"not_{policy}"
+    )
+    read_exactly(model_of([node], {"sizes": np.array(sizes)}, ["N", 2, 4, 6], opset=18), tmp_path)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_batch_written_into_sizes_and_bounds(tmp_path: Path, batch: int) -> None:
     nodes = [
@@ -98,7 +108,17 @@ def test_slopes_that_differ_within_a_channel(tmp_path: Path) -> None:
     read_exactly(model_of([node], {"slope": floats(2, 3)}, ["N", 2, 3]), tmp_path)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"pads": [1, 0, 1, 1], "count_include_pad": 1}])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"pads": [1, 0, 1, 1], "count_include_pad": 1},
+        {"pads": [1, 0, 1, 1]},
+        {"pads": [2, 1, 1, 1], "strides": [2, 3]},
+        {"strides": [3, 2], "ceil_mode": 1},
+        {"pads": [1, 1, 0, 1], "strides": [3, 2], "ceil_mode": 1, "count_include_pad": 1},
+    ],
+)
 def test_averages_with_dilation(tmp_path: Path, attributes: Attributes) -> None:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], dilations=[2, 3], **attributes)
     read_exactly(model_of([node], {}, ["N", 2, 8, 9], opset=19), tmp_path)
@@ -200,6 +220,20 @@ def test_thresholds_that_do_not_jump(tmp_path: Path) -> None:
 def test_a_matrix_before_the_data(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["w", "x"], ["m"]), helper.make_node("MatMul", ["m", "v"], ["y"])]
     read_exactly(model_of(nodes, {"w": floats(1, 5, 3), "v": floats(1, 1, 4, 2)}, ["N", 2, 3, 4]), tmp_path)
+
+
+def test_types_taken_from_an_activation(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("CastLike", ["two", "x"], ["t"]),
+        helper.make_node("Mul", ["x", "t"], ["m"]),
+        helper.make_node("CastLike", ["m", "x"], ["y"]),
+    ]
+    model = model_of(nodes, {"two": np.array(2)}, ["N", 3])
+    assert [use.status for use in read_exactly(model, tmp_path, against=model).operators] == ["rewrite", "rewrite"]
+    model = model_of([helper.make_node("CastLike", ["x", "two"], ["y"])], {"two": np.array(2)}, ["N", 3])
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    (problem,) = check_model(saved(model, tmp_path)).diagnostics
+    assert problem.slug == "operator-unsupported" and "int64" in problem.message
 
 
 def test_casts_and_half_precision(tmp_path: Path) -> None:
