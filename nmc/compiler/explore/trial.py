@@ -15,7 +15,7 @@ from nmc.ir.network import Network
 from nmc.ir.reference import answers, decode, encode
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.labels import judges
-from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.oracle_process import open_oracle
 from nmc.runtime.simulator import simulate
 
 BATCH = 64
@@ -93,8 +93,8 @@ def run_trial(task: Task, choice: Choice) -> Trial:
 def measure(artifact: Artifact, x: Array) -> Measure:
     """Accuracy on samples as the network takes them, and the estimated costs of the artifact's report."""
     network, report = artifact.network, artifact.report
-    oracle = OnnxOracle(artifact.source_onnx)
-    wanted = np.concatenate([_flat(oracle.outputs(x[i : i + BATCH])[0]) for i in range(0, len(x), BATCH)])
+    with open_oracle(artifact.source_onnx, isolated=True) as oracle:
+        wanted = np.concatenate([_flat(oracle.outputs(x[i : i + BATCH])[0]) for i in range(0, len(x), BATCH)])
     got = np.concatenate([_outputs(artifact, x[i : i + BATCH]) for i in range(0, len(x), BATCH)])
     by_class = judges(network)[0].by_class
     agreement = float((answers(network, got, 0) == answers(network, wanted, 0)).mean()) if by_class else None
