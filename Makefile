@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.nmc-ready
 STAMP_DEV := $(VENV)/.nmc-ready-dev
 
-.PHONY: demo test test-fast lint docs lava clean
+.PHONY: demo test test-fast fuzz lint docs lava clean
 
 demo: $(STAMP)
 	$(BIN)/nmc demo
@@ -19,6 +19,16 @@ test: $(STAMP_DEV) lava
 
 test-fast: $(STAMP_DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m "not slow and not lava"
+
+# Random models from FUZZ_SEED on, mutants of them and relations between files of one network; finds go to fuzz-finds/.
+FUZZ_SEED ?= 0
+FUZZ_MODELS ?= 2000
+FUZZ_MUTANTS ?= 5000
+FUZZ_RELATIONS ?= 100
+
+fuzz: $(STAMP_DEV)
+	$(BIN)/python -m tests.fuzz --seed $(FUZZ_SEED) --models $(FUZZ_MODELS) --mutants $(FUZZ_MUTANTS) \
+		--relations $(FUZZ_RELATIONS) --finds fuzz-finds
 
 lint: $(STAMP_DEV)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Random valid networks, mutants of them, and what all of them must hold."""

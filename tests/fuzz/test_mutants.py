@@ -1,0 +1,70 @@
+"""Mutants of valid models: accepted and right, or refused; no traceback, no hang, nothing left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.fuzz.generator import random_model
+from tests.fuzz.mutants import STRUCTURE, mutant
+from tests.fuzz.trials import try_mutant
+
+
+def tried(seeds: range, each: int, folder: Path) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    failed: dict[tuple[int, int], str] = {}
+    for seed in seeds:
+        model = random_model(seed).model
+        for number in range(each):
+            verdict = try_mutant(mutant(model, seed * each + number), folder)
+            outcomes[verdict.outcome] += 1
+            if verdict.outcome == "failed":
+                failed[seed, number] = verdict.reason
+    assert not failed
+    assert not list(folder.iterdir())
+    return outcomes
+
+
+def test_mutants(tmp_path: Path) -> None:
+    outcomes = tried(range(200, 225), 8, tmp_path)
+    assert outcomes["refused"] > 50 and outcomes["accepted"] > 20
+
+
+@pytest.mark.slow
+def test_more_mutants(tmp_path: Path) -> None:
+    tried(range(20_000, 20_100), 10, tmp_path)
+
+
+def test_mutants_differ_and_can_be_made_again() -> None:
+    model = random_model(200).model
+    made = [mutant(model, seed) for seed in range(60)]
+    assert made == [mutant(model, seed) for seed in range(60)]
+    assert len(set(made)) > 50
+    parsed = 0
+    for data in made:
+        try:
+            onnx.load_model_from_string(data)
+            parsed += 1
+        except Exception:  # protobuf raises a class of its own
+            continue
+    assert parsed > 30
+
+
+def test_every_kind_of_mutation_changes_something() -> None:
+    import numpy as np
+
+    model = random_model(205).model
+    for mutation in STRUCTURE:
+        changed = False
+        for seed in range(20):
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)
+            try:
+                mutation(np.random.default_rng(seed), copy)
+            except (IndexError, ValueError):
+                continue
+            changed = changed or copy.SerializeToString() != model.SerializeToString()
+        assert changed, mutation.__name__
