@@ -78,7 +78,8 @@ class SendChanges:
             bias = _spread(np.asarray(0 if projection.bias is None else projection.bias), population) - _half(
                 own, population
             )
-            start = start + np.left_shift(bias, _spread(finest - own, population))
+            left = np.maximum(-np.asarray(projection.shift), 0)
+            start = start + np.left_shift(bias, _spread(finest - own + left, population))
         start = start + _half(finest, population)
         rectify = isinstance(population.neuron, GradedReLU)
         neuron = SigmaDelta(np.array(self.threshold), _narrow(start), _column(finest, population), rectify)

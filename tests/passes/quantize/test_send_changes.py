@@ -95,3 +95,25 @@ def test_sums_that_may_overflow_are_errors() -> None:
     huge = tuple(replace(p, shift=p.shift - 18) for p in network.projections)
     SendChanges().run(replace(network, projections=huge), context)
     assert any(d.slug == "accumulator-overflow" for d in context.diagnostics.errors)
+
+
+def test_the_bias_of_a_left_shifted_sum_is_shifted_too() -> None:
+    network, context = graded()
+    # Fewer weight bits, so to speak: every stored weight and bias eight times smaller, and a left shift more.
+    coarse = replace(
+        network,
+        projections=tuple(
+            replace(
+                p,
+                connectivity=p.connectivity.with_weight(p.connectivity.weight >> 3),
+                shift=np.full(p.connectivity.out_shape[0], -3),
+                bias=None if p.bias is None else p.bias >> 8,
+            )
+            for p in network.projections
+            if p.target == "stem_relu"
+        )
+        + tuple(p for p in network.projections if p.target != "stem_relu"),
+    )
+    before, after = executed(coarse), executed(SendChanges(3).run(coarse, context))
+    assert np.any(next(p.bias for p in coarse.projections if p.target == "stem_relu"))
+    np.testing.assert_array_equal(after.messages["stem_relu"].sum(axis=1), before.messages["stem_relu"][:, 0])
