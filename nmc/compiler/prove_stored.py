@@ -29,10 +29,13 @@ from nmc.ir.neurons import (
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
 from nmc.kernels.propagate import row_sums
-from nmc.passes.quantize.fixed_point import weight_grid
+from nmc.passes.quantize.fixed_point import WeightGrid, weight_grid
 
 UNIT = 64
 """Units of v per unit of a synaptic sum (docs/arithmetic.md section 2)."""
+
+CUT = 0.01
+"""Share by which the largest weight may have been cut: thresholds that share a level move the unit that much."""
 
 ELEMENTS = 1 << 20
 """Weights looked at together."""
@@ -68,7 +71,7 @@ def rounding_problems(before: Network, after: Network, target: Target, bits: int
 
     Populations over graded messages are judged by their layers' errors (`nmc.runtime.error_model`).
     """
-    step = weight_grid(target.weights, bits).step
+    grid = weight_grid(target.weights, bits)
     for population in after.populations:
         old = before.by_name.get(population.name)
         if old is None or not isinstance(old.neuron, IF | IdealIntegrator):
@@ -79,7 +82,7 @@ def rounding_problems(before: Network, after: Network, target: Target, bits: int
         units = _Units(population.shape[0])
         pairs = _pairs(before, after, population.name)
         for real, stored in pairs:
-            _confine_weights(units, real, stored, step)
+            _confine_weights(units, real, stored, grid)
         floors = sum(bool(np.any(stored.shift > 0)) for _, stored in pairs)
         yield from _confine_neuron(units, old, population, floors)
         for was, now in zip(before.outputs, after.outputs, strict=True):
@@ -101,7 +104,7 @@ def _pairs(before: Network, after: Network, name: str) -> list[tuple[Projection,
     return [(known[p.name], p) for p in after.incoming[name] if p.name in known]
 
 
-def _confine_weights(units: _Units, real: Projection, stored: Projection, step: int) -> None:
+def _confine_weights(units: _Units, real: Projection, stored: Projection, grid: WeightGrid) -> None:
     connectivity = stored.connectivity
     rows = np.broadcast_to(connectivity.row_channel(), connectivity.weight.shape).reshape(-1)
     by_row = np.exp2(-np.broadcast_to(stored.shift, units.low.shape).astype(np.float64))
@@ -109,7 +112,8 @@ def _confine_weights(units: _Units, real: Projection, stored: Projection, step: 
     for first in range(0, len(new), ELEMENTS):
         part = slice(first, first + ELEMENTS)
         factor = by_row[rows[part]]
-        units.confine(old[part], new[part] * factor, step / 2 * factor, rows[part])
+        half = np.where(np.abs(new[part]) >= grid.top, grid.step / 2 + CUT * grid.top, grid.step / 2)
+        units.confine(old[part], new[part] * factor, half * factor, rows[part])
 
 
 def _confine_neuron(units: _Units, old: Population, new: Population, floors: int) -> Iterator[Problem]:
