@@ -121,12 +121,6 @@ REFUSED = [
         [3, 4],
         "end the model before it",
     ),
-    (
-        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2], ceil_mode=1)],
-        {},
-        [3, 8, 8],
-        "without dilation",
-    ),
 ]
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from nmc.compiler.frontends.onnx import check_model
 from nmc.ir.connectivity import Conv2d
 from nmc.ir.layers import Activation, Linear
-from tests.compiler.frontends.onnx_models import floats, model_of, read_exactly, saved
+from tests.compiler.frontends.onnx_models import floats, model_of, original_output, read_exactly, saved, session
 
 Attributes = dict[str, object]
 
@@ -218,6 +218,31 @@ def test_thresholds_that_do_not_jump(tmp_path: Path) -> None:
 def test_a_matrix_before_the_data(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["w", "x"], ["m"]), helper.make_node("MatMul", ["m", "v"], ["y"])]
     read_exactly(model_of(nodes, {"w": floats(1, 5, 3), "v": floats(1, 1, 4, 2)}, ["N", 2, 3, 4]), tmp_path)
+
+
+ONE_NUMBER = {
+    "Squeeze": (helper.make_node("Squeeze", ["f", "one"], ["y"], name="last"), {"one": np.array([1])}),
+    "Reshape": (helper.make_node("Reshape", ["f", "all"], ["y"], name="last"), {"all": np.array([-1])}),
+    "ReduceMean": (helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=0, name="last"), {}),
+    "Gather": (helper.make_node("Gather", ["x", "two"], ["y"], axis=1, name="last"), {"two": np.array(2)}),
+    "MatMul": (helper.make_node("MatMul", ["x", "v"], ["y"], name="last"), {"v": floats(4)}),
+}
+
+
+@pytest.mark.parametrize("op", ONE_NUMBER)
+def test_one_number_for_each_sample(tmp_path: Path, op: str) -> None:
+    """Its axis stays at the end of a network, where nothing reads it."""
+    last, stored = ONE_NUMBER[op]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["f"]), last] if "f" in last.input else [last]
+    stored = {**stored, **({"w": floats(4, 1)} if len(nodes) > 1 else {})}
+    model = model_of(nodes, stored, ["N", 4])
+    source = read_exactly(model, tmp_path)
+    assert source.graph.by_name[source.graph.output].shape == (1,)
+    x = floats(3, 4)
+    assert np.allclose(session(source.onnx).run(None, {"x": x})[0][:, 0], original_output(model, x), rtol=1e-5)
+    model = model_of([*nodes, helper.make_node("Relu", ["y"], ["z"])], stored, ["N", 4], output="z")
+    (problem,) = check_model(saved(model, tmp_path)).diagnostics
+    assert problem.slug == "operator-unsupported" and problem.origin is not None and problem.origin.node == "last"
 
 
 def test_types_taken_from_an_activation(tmp_path: Path) -> None:

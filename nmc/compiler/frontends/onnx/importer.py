@@ -51,12 +51,14 @@ class Patch:
         expanded: input position -> constant without batch axis, repeated for each sample.
         dropped: optional inputs that it does without.
         attributes: new values of attributes that the node has.
+        passes_on: the node does nothing but hand on its first input.
     """
 
     inputs: dict[int, Array] = field(default_factory=dict)
     expanded: dict[int, Array] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     attributes: dict[str, int] = field(default_factory=dict)
+    passes_on: bool = False
 
 
 class GraphBuilder:
@@ -94,8 +96,8 @@ class GraphBuilder:
         self._spent = False
         self._names = {node.name for node in model.graph.node}
         self._shapes: dict[str, Shape] = {}
-        self._used = {name for node in model.graph.node for name in node.input}
-        self._used.update(value.name for value in model.graph.output)
+        self._read = {name for node in model.graph.node for name in node.input}
+        self._used = self._read | {value.name for value in model.graph.output}
 
     # --- what importers ask ---------------------------------------------------------------
 
@@ -145,6 +147,18 @@ class GraphBuilder:
     def is_used(self, tensor: str) -> bool:
         """Whether a node or the output reads a tensor."""
         return tensor in self._used
+
+    def keeps_one(self, node: Node, rest: Shape) -> bool:
+        """Whether nothing is left behind the batch of a node's output, and one axis of size 1 may stay there.
+
+        Raises:
+            Refusal: a node reads that output, which would find an axis too many.
+        """
+        if not rest and node.proto.output[0] in self._read:
+            raise Refusal(
+                "operator-unsupported", "nothing is left behind the batch axis", "keep one axis there, e.g. (N, 1)"
+            )
+        return not rest
 
     # --- what importers do ----------------------------------------------------------------
 

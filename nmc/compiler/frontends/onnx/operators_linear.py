@@ -9,12 +9,13 @@ from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
 from nmc.ir.layers import Add, BatchNorm, Linear, Reshape, Transpose
+from nmc.ir.uniform import is_uniform
 
 _MOVE_BATCH = "keep the batch on axis 0 and put the weights second"
 
 
 def real(array: Array, what: str) -> Array:
-    """A weight in float64.
+    """A weight in float64; one of `LARGE` elements or more as the file has it, not copied.
 
     Raises:
         Refusal: it is no floating-point tensor, or holds numbers that are not finite.
@@ -23,10 +24,20 @@ def real(array: Array, what: str) -> Array:
         raise Refusal(
             "operator-unsupported", f"{what} is {array.dtype}, not a floating-point tensor", "export the float model"
         )
-    if not np.all(np.isfinite(array)):
+    if not np.all(np.isfinite(array.reshape(-1)[:1] if is_uniform(array) else array)):
         raise Refusal("model-weights-not-finite", f"{what} holds NaN or infinite numbers", "export a good checkpoint")
-    return array.astype(np.float64)
+    if array.size >= LARGE and is_uniform(array):
+        return np.broadcast_to(array.reshape(-1)[0].astype(np.float64), array.shape)
+    return array if array.size >= LARGE else array.astype(np.float64)
 
+
+def _in_order(array: Array) -> Array:
+    """An array in C order; one of one value needs none."""
+    return array if is_uniform(array) else np.ascontiguousarray(array)
+
+
+LARGE = 1 << 22
+"""Weights that keep the precision of the file, and take no memory beside it (16 MiB of float32)."""
 
 SYNAPSES_MAX = 50_000_000
 """Single synapses of a layer that is no convolution and no matrix (1.2 GB while they are made)."""
@@ -123,7 +134,8 @@ def import_gemm(node: Node, graph: GraphBuilder) -> None:
     weight = real(graph.constant(node.input(1), "the weight"), "the weight")
     if weight.ndim != 2:
         raise Refusal("shape-invalid", f"the weight has the shape {list(weight.shape)}, it must have 2 axes")
-    weight = (weight if node.integer("transB", 0) else weight.T) * node.number("alpha", 1.0)
+    weight, alpha = weight if node.integer("transB", 0) else weight.T, node.number("alpha", 1.0)
+    weight = weight if alpha == 1.0 else weight * alpha
     if weight.shape[1] != shape[0]:
         raise Refusal("shape-invalid", f"a weight for {weight.shape[1]} inputs does not fit {shape[0]} features")
     out = weight.shape[:1]
@@ -133,7 +145,7 @@ def import_gemm(node: Node, graph: GraphBuilder) -> None:
         if added.ndim > 2 or added.shape[-1:] not in ((), (1,), out) or (added.ndim == 2 and added.shape[0] != 1):
             raise Refusal("shape-invalid", f"a bias {list(added.shape)} does not fit {out[0]} outputs")
         bias = np.broadcast_to(added.reshape(-1), out) * node.number("beta", 1.0)
-    linear = Linear(Dense(np.ascontiguousarray(weight), shape, out), np.array(bias))
+    linear = Linear(Dense(_in_order(weight), shape, out), np.array(bias))
     if node.input(2) not in graph.values:
         graph.add(node, linear, (node.input(0),), out)
         return
@@ -191,13 +203,13 @@ def _times_matrix(node: Node, graph: GraphBuilder) -> None:
         )
     connectivity = _over_last(weight, shape) if weight.ndim == 2 else _stacked(weight, shape)
     made, bias = connectivity.out_shape, np.zeros(connectivity.out_shape[0])
-    if given.ndim == 1 and len(made) == 1:
-        raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "multiply by a matrix (n, 1)")
-    if given.ndim > 1:
-        graph.add(node, Linear(connectivity, bias), (node.input(0),), made)
+    if given.ndim == 1 and graph.keeps_one(node, made[:-1]):
+        graph.patch(node).inputs[1] = weight.astype(np.float32)
+    elif given.ndim == 1:
+        product = graph.add_inner(node, "product", Linear(connectivity, bias), (node.input(0),), made)
+        graph.add(node, Reshape(), (product,), made[:-1])
         return
-    product = graph.add_inner(node, "product", Linear(connectivity, bias), (node.input(0),), made)
-    graph.add(node, Reshape(), (product,), made[:-1])
+    graph.add(node, Linear(connectivity, bias), (node.input(0),), made)
 
 
 def _stacked(weight: Array, shape: Shape) -> Sparse:
@@ -233,7 +245,7 @@ def _over_last(weight: Array, shape: Shape) -> Dense | Sparse:
     """``x @ weight`` for x of this shape."""
     out = (*shape[:-1], weight.shape[1])
     if len(shape) == 1:
-        return Dense(np.ascontiguousarray(weight.T), shape, out)
+        return Dense(_in_order(weight.T), shape, out)
     rows, columns = (a.reshape(-1) for a in np.meshgrid(*(np.arange(n) for n in weight.shape), indexing="ij"))
     block = np.arange(size(shape[:-1]))[:, None]
     return sparse_from_synapses(

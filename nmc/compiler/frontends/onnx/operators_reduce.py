@@ -72,8 +72,8 @@ def _reduce(
     kept = tuple(a for a in range(len(shape)) if a not in axes)
     rest = tuple(1 if a in axes else n for a, n in enumerate(shape))
     out = rest if node.integer("keepdims", 1) else tuple(shape[a] for a in kept)
-    if not out:
-        raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "keep the axes (keepdims=1)")
+    if graph.keeps_one(node, out):
+        graph.patch(node).attributes["keepdims"], out = 1, rest
     source = node.input(0)
     if before is not None:
         source = graph.add_inner(node, "before", before(shape[0]), (source,), shape)

@@ -107,14 +107,13 @@ def import_reshape(node: Node, graph: GraphBuilder) -> None:
 
 
 def _static_reshape(node: Node, graph: GraphBuilder, rest: Shape) -> None:
-    if not rest:
-        raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "keep one axis, e.g. (N, 1)")
+    rest = (1,) if graph.keeps_one(node, rest) else rest
     graph.patch(node).inputs[1] = np.array((0, *rest), dtype=np.int64)
     graph.add(node, Reshape(), (node.input(0),), rest)
 
 
 def import_squeeze(node: Node, graph: GraphBuilder) -> None:
-    """Named axes of size 1, not the batch."""
+    """Named axes of size 1, not the batch; at the end of the network one may stay."""
     shape = graph.activation(node, 0)
     if not node.input(1):
         raise Refusal("operator-unsupported", "it squeezes every axis of size 1, the batch too", "name the axes")
@@ -124,8 +123,8 @@ def import_squeeze(node: Node, graph: GraphBuilder) -> None:
             "operator-unsupported", f"axes {sorted(axes)} of [batch, {shape}] cannot be squeezed", _KEEP_BATCH
         )
     rest = tuple(n for axis, n in enumerate(shape) if axis + 1 not in axes)
-    if not rest:
-        raise Refusal("operator-unsupported", "nothing is left behind the batch axis", "keep one axis, e.g. (N, 1)")
+    if graph.keeps_one(node, rest):
+        graph.patch(node).passes_on, rest = True, shape
     graph.add(node, Reshape(), (node.input(0),), rest)
 
 
@@ -267,11 +266,15 @@ def import_gather(node: Node, graph: GraphBuilder) -> None:
         raise Refusal("shape-invalid", f"places from {index.min()} to {index.max()} of {total}")
     source = np.arange(math.prod(shape)).reshape(shape).take(np.where(index < 0, index + total, index), axis=axis - 1)
     op = Linear(copying(source, shape), np.zeros(source.shape[0]))
-    if places.ndim == 1:
+    out = (*shape[: axis - 1], *places.shape, *shape[axis:])
+    alone = graph.keeps_one(node, out)
+    if alone:
+        graph.patch(node).inputs[1] = places.reshape(1)
+    if places.ndim == 1 or alone:
         graph.add(node, op, (node.input(0),), source.shape)
         return
     kept = graph.add_inner(node, "place", op, (node.input(0),), source.shape)
-    graph.add(node, Reshape(), (kept,), (*shape[: axis - 1], *places.shape, *shape[axis:]))
+    graph.add(node, Reshape(), (kept,), out)
 
 
 def import_concat(node: Node, graph: GraphBuilder) -> None:

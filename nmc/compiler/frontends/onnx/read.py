@@ -258,6 +258,8 @@ def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names
     for attribute in node.attribute:
         if attribute.name in patch.attributes:
             attribute.i = patch.attributes[attribute.name]
+    if patch.passes_on:
+        node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name))
     return [*before, node]
 
 
