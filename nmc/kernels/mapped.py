@@ -110,6 +110,7 @@ class _Worker:
             np.zeros(slots, dtype=np.int64),
             np.zeros(len(tables.slices), dtype=np.int64),
             np.zeros(1, dtype=np.int64),
+            np.zeros((len(program.events.rows.delay), slots), dtype=np.int64),
         )
 
     def take(self, program: MappedProgram, sample: Array) -> None:
@@ -153,7 +154,7 @@ class _Job:
         """Choose the integer type and make room for the results."""
         network, count, slots = program.network, len(inputs), len(program.neurons)
         steps = network.timesteps
-        tables = _typed(program.tables, _fits_narrow(program, int(np.abs(inputs).max(initial=0))))
+        tables = _typed(program.events.rest, _fits_narrow(program, int(np.abs(inputs).max(initial=0))))
         out_slots = np.concatenate([_out_slots(program, name) for name in network.read_outs])
         return cls(
             program,
@@ -171,6 +172,7 @@ class _Job:
         worker.take(self.program, self.inputs[index])
         run_sample(
             self.tables,
+            self.program.events.rows,
             (network.timesteps, network.timesteps_total),
             worker.sample,
             worker.bias,
@@ -255,9 +257,10 @@ def execute_steps(
                 progress("simulate", done[0] / len(inputs))
 
     parallel(one, len(inputs), threads)
-    synops, fired, changed, overflows = (
+    synops, fired, changed, overflows, delivered = (
         np.sum(parts, axis=0) for parts in zip(*(w.counts for w in workers), strict=True)
     )
+    synops += program.events.synops(delivered, len(program.clusters))
     ends = np.cumsum([len(program.slots_by_population[name]) for name in program.network.read_outs])
     return MappedRun(
         dict(zip(program.network.read_outs, np.split(job.readouts, ends[:-1], axis=2), strict=True)),

@@ -40,6 +40,17 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
 
 
 @compiled()
+def _deliver_rows(rows, stream, slots, values, count, acc, delivered):
+    """Apply the messages of one step to the accumulators that a stream of rows reaches."""
+    start, into, weight = rows.start[stream], rows.into, rows.weight
+    for e in range(count):
+        slot, value = slots[e], values[e]
+        delivered[stream, slot] += 1
+        for i in range(start[slot], start[slot + 1]):
+            acc[into[i]] += value * weight[i]
+
+
+@compiled()
 def _sum_projections(tables, piece, step, acc, total, wide):
     """Section 2: bias and shift of each projection's sum, added up; the sums are cleared."""
     overflows = 0
@@ -87,11 +98,11 @@ def _start(state, own):
 
 
 @compiled()
-def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out_slots, wide):
+def run_sample(tables, rows, shape, sample, bias, state, scratch, counts, outputs, out_slots, wide):
     """One sample; ``state`` and ``scratch`` are overwritten, ``counts`` added to, ``outputs`` written."""
     steps, steps_total = shape
     acc, message, total, ring_slot, ring_value, ring_count, active = scratch
-    synops, fired, changed, overflows = counts
+    synops, fired, changed, overflows, delivered = counts
     readouts, sent, held = outputs
     depth = ring_count.shape[0]
     never = np.full(total.shape[0], np.iinfo(total.dtype).max, dtype=total.dtype)
@@ -105,6 +116,10 @@ def run_sample(tables, shape, sample, bias, state, scratch, counts, outputs, out
             if tables.delays[d] <= t:
                 k = (t - tables.delays[d]) % depth
                 _deliver(tables, tables.pair_start[d], ring_slot[k], ring_value[k], ring_count[k], active, acc, synops)
+        for stream in range(rows.delay.shape[0]):
+            if rows.delay[stream] <= t and active[rows.piece[stream]]:
+                k = (t - rows.delay[stream]) % depth
+                _deliver_rows(rows, stream, ring_slot[k], ring_value[k], ring_count[k], acc, delivered)
         here = t % depth
         count = 0
         for s in range(tables.slices.shape[0]):

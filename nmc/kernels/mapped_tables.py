@@ -27,6 +27,7 @@ from nmc.kernels.schedule import lag
 
 if TYPE_CHECKING:
     from nmc.kernels.fused import FusedProgram
+    from nmc.kernels.mapped_events import Events
 
 
 class Tables(NamedTuple):
@@ -114,6 +115,13 @@ class MappedProgram:
         from nmc.kernels.fused import fuse  # it is made of these tables
 
         return fuse(self)
+
+    @cached_property
+    def events(self) -> Events:
+        """The tables with irregular synapses laid out as rows; built once."""
+        from nmc.kernels.mapped_events import lay_events  # it is made of these tables
+
+        return lay_events(self)
 
     @cached_property
     def slots_by_population(self) -> Mapping[str, IndexArray]:

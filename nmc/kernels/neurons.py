@@ -230,7 +230,33 @@ def _lif_leaky(rule, model, own, total, state, message):
 
 
 @compiled()
+def _lif_leaky_binary(model, own, total, state, message):
+    """`_lif_leaky` of neurons that fire once and never rest, without a branch: a loop of vectors."""
+    u, v = state.u, state.v
+    changed = np.int64(0)
+    keep_u, keep_v = np.int64(4096 - model.du - 1), np.int64(4096 - model.dv)
+    kept = np.int64(1) if model.subtract else np.int64(0)
+    for i in range(total.shape[0]):
+        before_u, before_v = np.int64(u[i]), np.int64(v[i])
+        left_u, left_v = (abs(before_u) * keep_u) >> 12, (abs(before_v) * keep_v) >> 12
+        current = (left_u if before_u >= 0 else -left_u) + (np.int64(total[i]) << 6)
+        current -= 2 * _LIMIT * np.int64(current > _LIMIT)
+        current += 2 * _LIMIT * np.int64(current <= -_LIMIT)
+        x = (left_v if before_v >= 0 else -left_v) + current + own.bias[i]
+        x = min(max(x, np.int64(1 - _LIMIT)), np.int64(_LIMIT - 1))
+        fired = x > own.threshold[i]
+        x = kept * (x - own.threshold[i]) if fired else x
+        message[i] = fired
+        changed += np.int64((x != before_v) | (before_u != current) | fired)
+        u[i] = current
+        v[i] = x
+    return changed
+
+
+@compiled()
 def _lif_leaky_by_rule(model, own, total, state, message):
+    if model.rule == BINARY and model.refractory == 0:
+        return _lif_leaky_binary(model, own, total, state, message)
     if model.rule == BURST:
         return _lif_leaky(BURST, model, own, total, state, message)
     if model.rule == SIGNED:
