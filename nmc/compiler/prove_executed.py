@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Sparse, size
+from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Shape, Sparse, size
 from nmc.ir.layers import Head, LayerGraph
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Integrator, SigmaDelta
@@ -171,6 +171,11 @@ def same_integers(before: Network, after: Network, x: Array) -> Iterator[Problem
         yield "the read-outs are others than before", None
 
 
+def _by_channel(values: Array, shape: Shape) -> Array:
+    """(C,) the largest in each channel."""
+    return np.asarray(np.broadcast_to(values, shape).reshape(shape[0], -1).max(axis=1))
+
+
 def offset_problems(
     graph: LayerGraph, network: Network, x: Array, readouts: tuple[Array, ...], *, whole: bool
 ) -> Iterator[Problem]:
@@ -187,13 +192,15 @@ def offset_problems(
     tails = [graph.by_name[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
     wanted = execute_graph(graph, x, [tail.name for tail in tails])
     for number, (spec, tail) in enumerate(zip(network.outputs, tails, strict=True)):
-        if not isinstance(network.by_name[spec.population].neuron, Integrator):
+        neuron, shape = network.by_name[spec.population].neuron, network.by_name[spec.population].shape
+        if not isinstance(neuron, Integrator):
             continue
-        shape = network.by_name[spec.population].shape
         found = readouts[number] * per_channel(spec.scale, shape)
         error = (found - wanted[tail.name].reshape(found.shape)).reshape(len(x), shape[0], -1).mean(axis=2)
         mean, chance = np.abs(error.mean(axis=0)), error.std(axis=0) / np.sqrt(len(x))
-        bound = OFFSET_SHARE * float(np.sqrt(np.square(wanted[tail.name]).mean())) * np.ones(shape[0])
+        # A bias is stored in steps, and each counts once in every step of the window.
+        steps = _by_channel(np.exp2(neuron.bias_exp.astype(float)) * per_channel(spec.scale, shape), shape)
+        bound = OFFSET_SHARE * float(np.sqrt(np.square(wanted[tail.name]).mean())) + steps * network.timesteps
         if not whole:
             bound = np.maximum(2.5 * bound, OFFSET_ERRORS * chance)
         if np.any(mean > bound):
