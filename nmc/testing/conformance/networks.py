@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from nmc.ir.connectivity import Array, Conv2d, Dense, Shape, size
-from nmc.ir.layers import AveragePool, Input, LayerGraph, Linear, Relu
+from nmc.ir.layers import Add, AveragePool, Input, LayerGraph, Linear, Relu
+from nmc.ir.samples import joined_shape
 from nmc.testing.builders import layer, residual_graph
 
 SAMPLES = 24
@@ -15,15 +16,16 @@ SAMPLES = 24
 
 
 def networks() -> Mapping[str, LayerGraph]:
-    """By name: a perceptron, a strided and grouped convolution, a residual block, a pooling."""
+    """By name: a perceptron, a strided and grouped convolution, a residual block, a pooling and a second input."""
     return {"dense": _dense(), "conv": _conv(), "residual": residual_graph(3, side=4), "pooled": _pooled()}
 
 
 def inputs_of(name: str, graph: LayerGraph) -> Array:
-    """(SAMPLES, *input shape) float32; those of ``dense`` have both signs, the others none."""
+    """(SAMPLES, *joined input shape) float32; those of ``dense`` have both signs, the others none."""
     low = -1.0 if name == "dense" else 0.0
     rng = np.random.default_rng([*name.encode()])
-    return rng.uniform(low, 1.0, (SAMPLES, *graph.input.shape)).astype(np.float32)
+    shape = joined_shape([entry.shape for entry in graph.inputs])
+    return rng.uniform(low, 1.0, (SAMPLES, *shape)).astype(np.float32)
 
 
 def _fully(rng: np.random.Generator, in_shape: Shape, out: int) -> Linear:
@@ -67,6 +69,7 @@ def _conv() -> LayerGraph:
 
 
 def _pooled() -> LayerGraph:
+    """Two inputs, which meet in the last layer."""
     rng = np.random.default_rng(3)
     conv = Conv2d(np.ones((4, 1, 3, 3)), (1, 6, 6), pads=(1, 1, 1, 1))
     layers = (
@@ -74,6 +77,9 @@ def _pooled() -> LayerGraph:
         layer("conv", _convolution(rng, conv), ("input",), (4, 6, 6)),
         layer("conv_relu", Relu(), ("conv",), (4, 6, 6)),
         layer("pool", AveragePool((2, 2), (2, 2)), ("conv_relu",), (4, 3, 3)),
-        layer("logits", _fully(rng, (4, 3, 3), 3), ("pool",), (3,)),
+        layer("seen", _fully(rng, (4, 3, 3), 3), ("pool",), (3,)),
+        layer("facts", Input(), (), (5,)),
+        layer("known", _fully(rng, (5,), 3), ("facts",), (3,)),
+        layer("logits", Add(), ("seen", "known"), (3,)),
     )
     return LayerGraph("pooled", layers, ("logits",))

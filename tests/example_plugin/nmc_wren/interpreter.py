@@ -22,7 +22,7 @@ class WrenInterpreter:
         return None
 
     def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-        network = artifact.network
+        network, places = artifact.network, artifact.network.input_places
         shapes = {p.name: (len(inputs), network.timesteps, *p.shape) for p in network.populations}
         spikes, potentials = ({n: np.zeros(shape, np.int64) for n, shape in shapes.items()} for _ in range(2))
         for sample, drive in enumerate(inputs.reshape(len(inputs), -1).tolist()):
@@ -37,7 +37,7 @@ class WrenInterpreter:
                         t, of, index = step - cell["start"], cell["of"], cell["index"]
                         if not 0 <= t < network.timesteps:
                             continue  # outside its window a neuron is frozen
-                        bias = drive[index] if of == network.input.population else cell["bias_mant"]
+                        bias = drive[places[of].start + index] if of in places else cell["bias_mant"]
                         v = max(-LIMIT, min(LIMIT, cell["v0"] + (a[core, neuron] << 6) + (bias << cell["bias_exp"])))
                         threshold = cell.get("threshold", LIMIT) << 6
                         if v > threshold:
