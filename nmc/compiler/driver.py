@@ -62,11 +62,8 @@ REPORT_KEYS = (
 )
 """What ``compile --json`` takes from the report (docs/formats.md section 5)."""
 
-PROOF_SAMPLES = 2
-"""Calibration samples on which every pass is proved: a wrong rewrite shows on the first."""
-
 VERIFY_SAMPLES = 16
-"""Samples of ``--verify full``, and of the proof of a graded network."""
+"""Samples of ``--verify full``."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,9 @@ class _Levels:
             self.spiking = program
 
 
-def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle, target: Target) -> Hooks:
+def _hooks(
+    request: CompileRequest, levels: _Levels, clock: _Clock, oracle: CalibrationOracle, proofs: StageProofs
+) -> Hooks:
     numbers = iter(range(1000))
 
     def after(step: Pass, program: Program, seconds: float) -> None:
@@ -209,7 +208,6 @@ def _hooks(request: CompileRequest, levels: _Levels, clock: _Clock, oracle: Cali
             path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
             path.write_text(format_program(program), encoding="utf-8")
 
-    proofs = StageProofs(oracle.inputs[:PROOF_SAMPLES], oracle.inputs[:VERIFY_SAMPLES], target)
     return Hooks(verify_program, after, request.stop_after, proofs.after)
 
 
@@ -227,7 +225,8 @@ def _run_pipeline(
     context = Context(target, sink, oracle, request.seed, progress)
     pipeline = backend.pipeline(target, request.options)
     levels = _Levels(graph=model.graph)
-    program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle, target))
+    proofs = StageProofs.of(model.graph, oracle.inputs, target)
+    program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle, proofs))
     return program, levels, pipeline.text
 
 

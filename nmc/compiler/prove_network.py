@@ -14,7 +14,7 @@ import numpy as np
 from nmc.compiler.prove_executed import change_problems, graded_problems, same_integers
 from nmc.compiler.prove_stored import accumulator_problems, limit_problems, rounding_problems
 from nmc.hardware.target import Target
-from nmc.ir.connectivity import Array, Connectivity, Sparse
+from nmc.ir.connectivity import Array, Connectivity, Sparse, size
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.layers import Head, Layer, LayerGraph
 from nmc.ir.mapping import Partitioned, Placed, Routed
@@ -33,6 +33,9 @@ from nmc.passes.quantize.fixed_point import weight_grid
 EXACT = 1e-8
 """Relative to the largest value: both sides are sums of the same terms in float64, in another order."""
 
+LEAST = 1e-4
+"""Part of the largest value of a network below which the values of a layer are not taken by their own size."""
+
 Problem = tuple[str, Origin | None]
 """What is wrong, and the ONNX node that it concerns."""
 
@@ -50,6 +53,13 @@ class StageProofs:
     inputs: Array
     more: Array
     target: Target
+
+    @classmethod
+    def of(cls, graph: LayerGraph, inputs: Array, target: Target) -> StageProofs:
+        """With as many of the calibration inputs as cost little for a network of this size."""
+        values = sum(size(layer.shape) for layer in graph.layers)
+        count = min(max(VALUES // max(values, 1), 1), SAMPLES_MOST)
+        return cls(inputs[: min(count, SAMPLES)], inputs[:count], target)
 
     def after(self, step: Pass, before: Program, after: Program) -> None:
         """Prove one pass.
@@ -153,6 +163,7 @@ def conversion_problems(graph: LayerGraph, network: Network, x: Array) -> Iterat
     tails = [_tail(graph, name) for name in graph.outputs]
     names = {tail.name for tail in tails} | {p.name for p in network.populations if p.name in graph.by_name}
     wanted = execute_graph(graph, seen, names)
+    largest = max((float(np.abs(values).max(initial=0.0)) for values in wanted.values()), default=0.0)
     drives: dict[str, Array] = {}
     for step in analog(network, inputs):
         population = step.population
@@ -162,14 +173,14 @@ def conversion_problems(graph: LayerGraph, network: Network, x: Array) -> Iterat
         if population.name in network.by_input or population.name not in graph.by_name:
             continue
         value = drive if isinstance(population.neuron, IdealIntegrator) else _activated(population, drive)
-        yield from _apart(f"'{population.name}'", value, wanted[population.name], population.origin)
+        yield from _apart(f"'{population.name}'", value, wanted[population.name], population.origin, largest)
         yield from _response_problems(network, population)
     for spec, name, tail in zip(network.outputs, graph.outputs, tails, strict=True):
         yield from _output_problems(network, spec, graph.by_name[name], drives)
         steps = network.timesteps if isinstance(network.by_name[spec.population].neuron, IdealIntegrator) else 1
         scale = spec.scale.reshape(-1, *(1,) * (drives[spec.population].ndim - 2)) if spec.scale.ndim else spec.scale
         value = drives[spec.population] * scale * steps
-        yield from _apart(f"output '{spec.name or name}'", value, wanted[tail.name], tail.origin)
+        yield from _apart(f"output '{spec.name or name}'", value, wanted[tail.name], tail.origin, largest)
 
 
 def _activated(population: Population, drive: Array) -> Array:
@@ -189,12 +200,22 @@ def _output_problems(network: Network, spec: OutputSpec, end: Layer, drives: dic
         yield f"the output is a '{spec.head}' of shape {spec.shape}, it was '{head}' of {end.shape}", end.origin
 
 
-def _apart(what: str, found: Array, wanted: Array, origin: Origin) -> Iterator[Problem]:
-    scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-12)
+def _apart(what: str, found: Array, wanted: Array, origin: Origin, largest: float) -> Iterator[Problem]:
+    # Differences of equal values are nothing but the rounding of those.
+    scale = max(float(np.abs(wanted).max(initial=0.0)), LEAST * largest, 1e-12)
     error = float(np.abs(found.reshape(wanted.shape) - wanted).max(initial=0.0)) / scale
     if not error <= EXACT:
         yield f"{what} stands for values that differ by {error:.2g} of the largest (limit {EXACT:g})", origin
 
+
+SAMPLES = 2
+"""Calibration inputs on which a pass is proved: a wrong rewrite shows on the first."""
+
+SAMPLES_MOST = 16
+"""Of a graded network, whose inputs take one step each."""
+
+VALUES = 1 << 22
+"""Values of layers that a proof computes, but for a first sample."""
 
 DRIVES = 16
 """Constant drives that a neuron is tried with."""
