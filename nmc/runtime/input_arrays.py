@@ -121,7 +121,7 @@ def _check_names(name: str, arrays: Mapping[str, Array], shapes: Mapping[str, Sh
         sink.error(
             "data-key",
             f"'{name}' has no array '{key}' {_batch(shapes[key])}",
-            help=f"is it '{near[0]}'? " * bool(near) + f"the network takes {listed_inputs(shapes)}",
+            help=(f"is it '{near[0]}'? " if near else "") + f"the network takes {listed_inputs(shapes)}",
         )
     for key in extra:
         text, help = (

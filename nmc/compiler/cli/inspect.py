@@ -81,7 +81,8 @@ def _model(session: Session, file: Path) -> None:
         )
     ends = zip(model.graph.output_names, model.graph.outputs, strict=True)
     outputs = [{"name": name, "layer": end, "shape": list(model.graph.by_name[end].shape)} for name, end in ends]
-    session.result({"name": model.name, "sha256": model.sha256, "layers": rows, "outputs": outputs})
+    inputs = [{"name": name, "shape": list(shape)} for name, shape in model.graph.input_shapes.items()]
+    session.result({"name": model.name, "sha256": model.sha256, "layers": rows, "inputs": inputs, "outputs": outputs})
     session.write(f"{printable(model.name)}: ONNX, SHA-256 {model.sha256}\n")
     cells = [
         (
@@ -95,6 +96,8 @@ def _model(session: Session, file: Path) -> None:
         for r, layer in zip(rows, model.graph.layers, strict=True)
     ]
     session.show(table(["layer", "what", "shape", "reads", "#parameters", "ONNX node"], cells))
+    if len(inputs) > 1:
+        session.show(table(["input", "shape"], [(i["name"], _by(i["shape"])) for i in inputs]))
     session.show(table(["output", "layer", "shape"], [(o["name"], o["layer"], _by(o["shape"])) for o in outputs]))
 
 
@@ -114,7 +117,9 @@ def _artifact(session: Session, file: Path) -> None:
         {"name": o.name, "population": o.population, "shape": list(o.shape), "head": o.head}
         for o in artifact.network.outputs
     ]
-    session.result({"manifest": manifest, "populations": populations, "outputs": outputs, "cores": cores})
+    inputs = [{"name": name, "shape": list(shape)} for name, shape in artifact.input_shapes.items()]
+    ends = {"inputs": inputs, "outputs": outputs}
+    session.result({"manifest": manifest, "populations": populations, **ends, "cores": cores})
     target, calibration = manifest["target"], manifest["calibration"]
     assured = "" if calibration["assured"] else "; accuracy is not assured"
     session.write(
