@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Shape, size
+from nmc.ir.layers import Quantize
 from nmc.ir.neurons import Graded, GradedReLU, Neuron
 from nmc.ir.origin import Origin
 from nmc.ir.samples import joined_shape, places
@@ -92,6 +93,9 @@ class InputSpec:
     name: str = ""
 
 
+PARTS, SUM = " (parts)", " (sum)"
+"""What follows the name of a projection that is made in two steps: to the relays, and from them."""
+
 HEADS = ("", "softmax", "sigmoid", "argmax")
 """What the host can do with the read-out."""
 
@@ -126,6 +130,7 @@ class Network:
         outputs: one or more, in the order of the ONNX file.
         scales: real value of one unit of each population's message, per channel (decode):
             rate codes stand for ``scale * spikes / timesteps``, graded for ``scale * message``.
+        codes: by population, how the file quantizes its values, where the file brings a quantization along.
     """
 
     name: str
@@ -135,6 +140,7 @@ class Network:
     outputs: tuple[OutputSpec, ...]
     timesteps: int
     scales: Mapping[str, Array]
+    codes: Mapping[str, Quantize] = field(default_factory=dict)
 
     @property
     def input(self) -> InputSpec:

@@ -30,13 +30,13 @@ that a wrong weight, sign, bias, delay or window lies outside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Skip, size
 from nmc.ir.layers import LayerGraph
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import PARTS, SUM, Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, SigmaDelta, Source, spike_levels
 from nmc.ir.reference import per_channel
 from nmc.kernels.graph import execute_graph
@@ -221,6 +221,25 @@ def error_bounds(
     return bounds
 
 
+def _in_one_step(network: Network, projection: Projection, real: Projection) -> Projection | None:
+    """The quantized projection that was cut into partial sums, as it was before.
+
+    Args:
+        network: quantized, with relays.
+        projection: from the relays, with ones or another unit as weights.
+        real: the projection before quantization.
+    """
+    parts = next(p for p in network.projections if p.name == real.name + PARTS)
+    shape, operator = real.connectivity.weight.shape, parts.connectivity
+    if not isinstance(operator, Conv2d):
+        return None  # Cut synapse by synapse: its rounding is not known weight by weight.
+    groups = real.connectivity.groups if isinstance(real.connectivity, Conv2d) else 1
+    weight = operator.weight.reshape(groups, operator.groups // groups, shape[0] // groups, -1).swapaxes(1, 2)
+    unit = int(projection.connectivity.weight.max())
+    whole = real.connectivity.with_weight(weight.reshape(shape) * unit)
+    return replace(projection, source=parts.source, connectivity=whole)
+
+
 def _incoming(
     network: Network,
     spiking: Network,
@@ -233,19 +252,23 @@ def _incoming(
     before = {p.name: p for p in spiking.projections}
     links: list[tuple[_Link, Array]] = []
     for projection in network.incoming[population.name]:
+        stored: Projection | None = projection
         real = before.get(projection.name)
+        if real is None and projection.name.endswith(SUM):
+            real = before.get(projection.name.removesuffix(SUM))
+            stored = real and _in_one_step(network, projection, real)
         if real is None:
             continue  # made by a later pass; what it relays is counted where it comes from
         old = code_scale(spiking, spiking.by_name[real.source])
-        new = code_scale(network, network.by_name[projection.source])
+        new = code_scale(network, network.by_name[real.source])
         in_messages = np.where(old > 0, 1.0 / np.square(np.where(old > 0, old, 1.0)), 0.0)
-        moved = errors[projection.source] * in_messages
+        moved = errors[real.source] * in_messages
         total += squared_gain(real.connectivity, np.square(real.connectivity.weight), moved)
         total += coherent_gain(real.connectivity, moved)
-        if network.is_integer:
+        if network.is_integer and stored is not None:
             ratio = np.where(old > 0, new / np.where(old > 0, old, 1.0), 0.0)
-            squares = np.where(new > 0, powers[projection.source] / np.square(np.where(new > 0, new, 1.0)), 0.0)
-            links.append((_Link.between(real, projection, ratio), squares))
+            squares = np.where(new > 0, powers[real.source] / np.square(np.where(new > 0, new, 1.0)), 0.0)
+            links.append((_Link.between(real, stored, ratio), squares))
     unit = _units([link for link, _ in links], population.shape[0])
     for link, squares in links:
         total += _rounding(link, unit, squares)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import PARTS, SUM, Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Source, spike_levels
 from nmc.ir.reference import encode
 from nmc.passes.align.align_windows import aligned
@@ -215,12 +215,10 @@ def _with_relays(network: Network, projection: Projection, relays: Population, c
     """The network with a projection in two steps, not aligned."""
     # The smallest weight that the target stores stands for one; the shift takes it back.
     unit = target.weights.step
-    parts = Projection(
-        f"{projection.source}>{relays.name}", projection.source, relays.name, cut.parts, projection.origin
-    )
+    parts = Projection(projection.name + PARTS, projection.source, relays.name, cut.parts, projection.origin)
     total = replace(
         projection,
-        name=f"{relays.name}>{projection.target}",
+        name=projection.name + SUM,
         source=relays.name,
         connectivity=cut.total.with_weight(cut.total.weight * unit),
         shift=projection.shift + (unit.bit_length() - 1),

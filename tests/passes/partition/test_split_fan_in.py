@@ -19,6 +19,7 @@ from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.feasibility import exceeded_by_one, feasibility, widest_demand
 from nmc.passes.partition.partial_sums import cuts, largest_sum, measured_sum
 from nmc.passes.partition.split_fan_in import SplitFanIn
+from nmc.runtime.error_model import error_bounds
 from nmc.runtime.simulator import simulate
 from nmc.testing.random_networks import random_network
 from tests.passes.networks import SMALL, Build, weights
@@ -220,3 +221,21 @@ def test_the_note_says_what_was_added():
     SplitFanIn().run(network, noted)
     texts = [d.message for d in noted.diagnostics.items if d.slug == "fan-in-split"]
     assert any(text.startswith("one neuron of 'b' hears more than a core can: 192 relay neurons") for text in texts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_that_are_split_have_the_bounds_of_the_whole(seed):
+    """Weights of both, and so the bounds on their errors, are the same numbers."""
+    network = graded_net()
+    made = split(network, graded_chip(40), np.random.default_rng(0).random((3, 1, 6, 6)).astype(np.float32))
+    rng = np.random.default_rng(seed)
+    noisy = tuple(
+        replace(p, connectivity=p.connectivity.with_weight(p.connectivity.weight + rng.uniform(-1, 1)))
+        for p in network.projections
+    )
+    spiking = replace(network, projections=noisy)
+    wanted = {p.name: rng.normal(size=(5, *p.shape)) for p in network.populations}
+    whole, parts = (error_bounds(n, spiking, wanted) for n in (network, made))
+    assert set(parts) == set(whole)
+    for name, bound in whole.items():
+        assert parts[name] == pytest.approx(bound, rel=1e-9)
