@@ -17,6 +17,9 @@ from nmc.ir.samples import parted
 BATCH = 32
 """Samples per call where the batch axis is free."""
 
+SMALL = 1 << 12
+"""Bytes of a stored tensor whose values may decide about shapes."""
+
 VALUES_MAX = 1 << 27
 """Values of one batch of intermediate tensors (512 MiB of float32) that `tensors` aims at."""
 
@@ -33,6 +36,7 @@ class OnnxOracle:
 
     def __init__(self, onnx_bytes: bytes) -> None:
         self._bytes = onnx_bytes
+        self._extra: tuple[str, ...] = ()
         self._session = _session(onnx_bytes)
         nodes = self._session.get_inputs()
         self._inputs: tuple[str, ...] = tuple(node.name for node in nodes)
@@ -40,7 +44,6 @@ class OnnxOracle:
         self._outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         fixed = nodes[0].shape[0] if nodes[0].shape else None
         self._batch = fixed if isinstance(fixed, int) else None
-        self._extended: dict[tuple[str, ...], Any] = {}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -54,11 +57,11 @@ class OnnxOracle:
 
     def run(self, x: Array) -> Array:
         """The first output, (N, *output shape) float32, of samples (N, *input shape)."""
-        return self._run(self._session, self._outputs[:1], x, BATCH)[0]
+        return self._run(self._outputs[:1], x, BATCH)[0]
 
     def outputs(self, x: Array) -> tuple[Array, ...]:
         """All outputs, in order."""
-        return tuple(self._run(self._session, self._outputs, x, BATCH))
+        return tuple(self._run(self._outputs, x, BATCH))
 
     def tensors(self, x: Array, names: Iterable[str]) -> dict[str, Array]:
         """Values (N, *shape) of tensors of the model, intermediates included, by name.
@@ -77,8 +80,7 @@ class OnnxOracle:
         computed = tuple(name for name in wanted if name not in self._inputs)
         found = {name: part.astype(np.float32) for name, part in self._fed(x).items()}
         if computed:
-            session = self._with_outputs(computed)
-            found |= dict(zip(computed, self._run(session, computed, x, self._batch_for(computed)), strict=True))
+            found |= dict(zip(computed, self._run(computed, x, self._batch_for(computed)), strict=True))
         return {name: found[name] for name in wanted}
 
     def knows(self, name: str) -> bool:
@@ -86,17 +88,22 @@ class OnnxOracle:
         return name in self._inputs or name in self._computed
 
     @cached_property
-    def _model(self) -> onnx.ModelProto:
-        return onnx.load_model_from_string(self._bytes)
+    def _skeleton(self) -> onnx.ModelProto:
+        """The model without its weights, which may be half a gigabyte: shapes and names do not need them."""
+        model = onnx.load_model_from_string(self._bytes)
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) > SMALL:
+                tensor.ClearField("raw_data")
+        return model
 
     @cached_property
     def _computed(self) -> frozenset[str]:
-        return frozenset(name for node in self._model.graph.node for name in node.output if name)
+        return frozenset(name for node in self._skeleton.graph.node for name in node.output if name)
 
     @cached_property
     def _shapes(self) -> Mapping[str, Shape]:
         """Shapes of intermediates without batch axis, as far as shape inference knows them."""
-        graph = onnx.shape_inference.infer_shapes(self._model).graph
+        graph = onnx.shape_inference.infer_shapes(self._skeleton).graph
         return {
             info.name: tuple(max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim[1:])
             for info in (*graph.value_info, *graph.output)
@@ -106,24 +113,24 @@ class OnnxOracle:
         values = sum(int(np.prod(self._shapes.get(name, ()))) for name in names)
         return max(1, min(BATCH, VALUES_MAX // max(values, 1)))
 
-    def _with_outputs(self, names: tuple[str, ...]) -> Any:
-        """A session of the model that gives these tensors as outputs, in order."""
-        if names not in self._extended:
-            model = onnx.ModelProto()
-            model.CopyFrom(self._model)
-            del model.graph.output[:]
-            known = {info.name: info for info in (*self._model.graph.value_info, *self._model.graph.output)}
-            # Without a type ONNX Runtime infers it: the name alone is enough.
-            model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names)
-            self._extended[names] = _session(model.SerializeToString())
-        return self._extended[names]
+    def _that_gives(self, names: Sequence[str]) -> Any:
+        """A session with these tensors among its outputs; only one is held at a time, with its weights."""
+        extra = tuple(name for name in names if name not in self._outputs)
+        if self._session is None or not set(extra) <= set(self._extra):
+            self._session, self._extra = None, ()
+            # Fields of a serialised message may follow each other in any number of pieces: the
+            # weights need not be read. Without a type ONNX Runtime infers it: the name is enough.
+            graph = onnx.GraphProto(output=[onnx.ValueInfoProto(name=name) for name in extra])
+            self._session = _session(self._bytes + onnx.ModelProto(graph=graph).SerializeToString())
+            self._extra = extra
+        return self._session
 
     def _fed(self, x: Array) -> dict[str, Array]:
         """Samples by input."""
         return dict(zip(self._inputs, parted(x, self._input_shapes), strict=True))
 
-    def _run(self, session: Any, names: Sequence[str], x: Array, batch: int) -> list[Array]:
-        step = self._batch or batch
+    def _run(self, names: Sequence[str], x: Array, batch: int) -> list[Array]:
+        step, session = self._batch or batch, self._that_gives(names)
         parts: list[list[Array]] = [[] for _ in names]
         for first in range(0, len(x), step):
             chunk = np.ascontiguousarray(x[first : first + step], dtype=np.float32)

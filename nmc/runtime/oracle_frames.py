@@ -89,12 +89,13 @@ def _array(file: IO[bytes], dtype: object, shape: tuple[object, ...]) -> Array:
     return np.frombuffer(_exactly(file, size), dtype=kind).reshape(lengths)
 
 
-def _exactly(file: IO[bytes], size: int) -> bytearray:
-    """So many bytes, which grow as they arrive: a header cannot make us reserve what is not sent."""
-    content = bytearray()
-    while len(content) < size:
-        block = file.read(min(size - len(content), 1 << 24))
-        if not block:
-            raise EOFError
-        content += block
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    """So many bytes, without a copy. Memory that is asked for and not filled costs nothing but addresses.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    content = file.read(size)
+    if len(content) < size:
+        raise EOFError
     return content

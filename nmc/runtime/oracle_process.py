@@ -184,7 +184,7 @@ class ConfinedOracle:
                     help="compile a smaller network, or run fewer samples at once",
                 ) from error
             raise self._died(end.how) from error
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             raise self._died(f"gave no valid answer ({error})") from error
         finally:
             timer.cancel()

@@ -44,7 +44,9 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             if oracle is None:
                 from nmc.runtime.oracle import OnnxOracle
 
-                oracle = OnnxOracle(question.arrays[0].tobytes())
+                model = question.arrays[0].tobytes()
+                del question  # the model may be half a gigabyte
+                oracle = OnnxOracle(model)
                 write_frame(answers, {"names": oracle.names})
             else:
                 write_frame(answers, {}, _values(oracle, question))

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from nmc.ir.origin import Origin
 from nmc.runtime.confinement import ending
 from nmc.runtime.oracle_frames import read_frame, write_frame
 from nmc.runtime.oracle_process import ConfinedOracle, Limits, open_oracle
+from tests.runtime.artifacts import residual_artifact
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
@@ -102,7 +104,7 @@ def test_the_process_ends_with_its_oracle() -> None:
     assert process.poll() is not None
 
 
-def test_this_process_does_not_load_onnx_runtime() -> None:
+def test_this_process_does_not_load_onnx_runtime(tmp_path: Path) -> None:
     """Neither it nor the ONNX library is loaded where a model is run in another process."""
     import subprocess
 
@@ -111,10 +113,17 @@ def test_this_process_does_not_load_onnx_runtime() -> None:
         "from nmc.runtime import evaluation, verification\n"
         "from nmc.compiler import proof\n"
         "from nmc.runtime.oracle_process import open_oracle\n"
+        "from nmc.runtime.artifact import Artifact\n"
+        "artifact = Artifact.load(sys.argv[1])\n"
+        "x = np.zeros((2, *artifact.network.input.shape))\n"
+        "assert artifact.eval(x).samples == 2 and artifact.verify(x).samples == 2\n"
         "with open_oracle(sys.stdin.buffer.read(), isolated=True) as oracle: oracle.outputs(np.zeros((1, 4)))\n"
         "print(*[name for name in ('onnx', 'onnxruntime') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=plain(), capture_output=True, check=False)
+    residual_artifact().save(tmp_path / "a.nmc")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.nmc")], input=plain(), capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, b""), done.stderr.decode()
 
 
