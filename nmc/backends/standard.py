@@ -87,7 +87,7 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
         *middle,
         RequireNeurons(),
         SplitFanIn(),
-        *partition_passes(options.partitioner, options.chips, options.optimise),
+        *partition_passes(options.partitioner, options.chips, options.optimise, options.effort),
         placement_pass(options.placer, options.chips, pins),
         RouteXY(),
         CheckMapping(pins),

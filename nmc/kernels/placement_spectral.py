@@ -8,7 +8,6 @@ from nmc.ir.connectivity import Array, IndexArray
 from nmc.kernels.compiled import compiled
 from nmc.kernels.placement import Int32s, Mask
 
-
 GAP_MIN = 1e-4
 """Modes slower than this are not told apart: a mesh of some thousand tiles a side."""
 

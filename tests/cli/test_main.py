@@ -92,7 +92,6 @@ def test_strict_and_maxpool(nmc: Invoke, model: Path, tmp_path: Path) -> None:
     [
         ("--optimise", "temperature"),
         ("--optimise", "energy=0.5,traffic=0.5"),
-        ("--effort", "high"),
     ],
 )
 def test_later_values_are_refused(nmc: Invoke, model: Path, tmp_path: Path, option: str, value: str) -> None:

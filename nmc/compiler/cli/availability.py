@@ -10,13 +10,12 @@ from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 LATER_COMMANDS = ("compare", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "eval": ("--workers", "--cluster", "--memory"),
+    "eval": ("--cluster",),
     "report": ("--png-dir",),
 }
 
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
     "--optimise": ("temperature", "lifetime", "throughput"),
-    "--effort": ("high",),
     "--trace": ("noc",),
 }
 

@@ -28,7 +28,7 @@ CHOICES = {
     "coding": CODINGS,
     "reset": ("subtract", "zero"),
     "optimise": ("energy", "traffic", "latency", "cores"),
-    "effort": ("fast", "normal"),
+    "effort": ("fast", "normal", "high"),
     "verify": ("structure", "full"),
     "maxpool": ("exact", "average"),
     "wait": ("0", "1", "auto"),
@@ -67,10 +67,13 @@ Wait = Annotated[
     str, Option(help="Steps that layers wait before they may fire: 0, 1, or auto: 1 where it pays most (rate codes).")
 ]
 Strict = Annotated[bool, Option("--strict", help="No approximated operators: they are errors.")]
-Partitioner = Annotated[str, Option(help="auto, tiles, greedy, kernighan-lin or metis.")]
+Partitioner = Annotated[str, Option(help="auto, overlap, tiles, greedy, kernighan-lin or metis.")]
 Placer = Annotated[str, Option(help="auto, row-major, hill-climb, anneal or pso.")]
-Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy.")]
-Effort = Annotated[str, Option(help="normal, or fast: rate codes without fitting weights and neurons to real spikes.")]
+Optimise = Annotated[str, Option(help="What the mapping is chosen for: energy, traffic, latency or cores.")]
+Effort = Annotated[
+    str,
+    Option(help="normal; fast: no fitting of rate codes to spikes; high: Mt-KaHyPar, too."),
+]
 Chips = Annotated[int | None, Option(help="Chips that may be used.")]
 Pin = Annotated[
     list[str] | None,

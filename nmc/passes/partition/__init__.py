@@ -28,22 +28,26 @@ __all__ = [
 ]
 
 
-def partition_passes(name: str, chips: int | None = None, optimise: str = "energy") -> tuple[Pass, ...]:
+def partition_passes(
+    name: str, chips: int | None = None, optimise: str = "energy", effort: str = "normal"
+) -> tuple[Pass, ...]:
     """The passes of a partitioner.
 
     Args:
         name: one of `PARTITIONERS`.
         chips: chips that may be used; None: the target's own number.
         optimise: what `auto` and `overlap` aim at, see `PartitionOverlap`; the others know one aim.
+        effort: ``high`` has `auto` and `overlap` try Mt-KaHyPar, too.
 
     Raises:
         NmcError: unknown name (exit 2).
     """
+    searched = "high" if effort == "high" else "normal"
     match name:
         case "auto":
-            return (PartitionAuto(chips, optimise),)
+            return (PartitionAuto(chips, optimise, effort=searched),)
         case "overlap":
-            return (PartitionOverlap(optimise),)
+            return (PartitionOverlap(optimise, effort=searched),)
         case "tiles":
             return (PartitionTiles(),)
         case "greedy":

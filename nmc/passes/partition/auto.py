@@ -31,7 +31,7 @@ class PartitionAuto:
         chips: chips that may be used; None: the target's own number.
         optimise: what decides between results that fit, see `PartitionOverlap`. Only overlap can
             level synaptic operations.
-        tries: see `PartitionOverlap`.
+        tries: see `PartitionOverlap`; large networks are tried once.
     """
 
     name: ClassVar[str] = "partition-auto"
@@ -42,22 +42,29 @@ class PartitionAuto:
     chips: int | None = None
     optimise: str = "energy"
     tries: int = 3
+    effort: str = "normal"
 
     def run(self, program: Program, context: Context) -> Program:
         """Partition the network.
 
         Raises:
-            NmcError: a layer fits no core, however small its tiles (exit 4), with all such layers.
+            NmcError: a layer fits no core, however small its tiles (exit 4), with all such layers;
+                Mt-KaHyPar is asked for and not installed (exit 6).
         """
         if not isinstance(program, Network):
             raise TypeError(f"{self.name} needs a Network")
         # Imported here: the compiled kernels take a while to load, and listing passes needs none.
+        from nmc.passes.partition.mt_kahypar import require_installed
         from nmc.passes.partition.overlap_cores import overlap_partition
 
+        if self.effort == "high":
+            require_installed()
         model = DemandModel.of(program, context.target, measured_rates(program, context))
         available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
-        overlap = overlap_partition(model, context.generator("partition-overlap"), self.optimise, self.tries)
-        if self.optimise == "latency" or sum(p.neurons for p in chip_populations(program)) > LARGE:
+        large = sum(p.neurons for p in chip_populations(program)) > LARGE
+        tries = 1 if large else self.tries
+        overlap = overlap_partition(model, context.generator("partition-overlap"), self.optimise, tries)
+        if self.optimise == "latency" or large:
             return overlap
         swapper = PartitionKernighanLin()
         swapped = swapped_cores(model, context.generator(swapper.name), swapper.rounds, swapper.passes)

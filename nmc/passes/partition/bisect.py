@@ -67,6 +67,28 @@ def bisected(graph: Graph, limits: IndexArray, cores: int, generator: np.random.
     return part
 
 
+def legal_parts(graph: Graph, part: Int32s, limits: IndexArray, generator: np.random.Generator) -> Int32s:
+    """The same parts, those that exceed a limit cut further.
+
+    Args:
+        graph: of the network.
+        part: (nodes,) int32 part of each node.
+        limits: (resources,) of a core.
+        generator: seeded.
+    """
+    count = int(part.max(initial=-1)) + 1
+    over = np.flatnonzero((usage(graph, part, count) > limits).any(axis=1))
+    legal = part.copy()
+    for number in over.tolist():
+        inside = np.flatnonzero(part == number)
+        label = np.full(len(part), -1, dtype=np.int32)
+        label[inside] = np.arange(len(inside))
+        pieces = bisected(contract(graph, label, len(inside)), limits, 1, generator, Effort())
+        legal[inside[pieces > 0]] = count - 1 + pieces[pieces > 0]
+        count += int(pieces.max())
+    return legal
+
+
 def _blocks(
     graph: Graph, limits: IndexArray, cores: int, generator: np.random.Generator, effort: Effort
 ) -> Iterator[IndexArray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.mapping import Partitioned
@@ -21,6 +22,9 @@ from nmc.passes.partition.repair import legal_cores
 
 HEAVIEST = 1_000_000
 """METIS takes integers: the heaviest edge and a whole core become this number."""
+
+TOTAL = 1_000_000_000
+"""All edges of a plain graph together, at most."""
 
 ATTEMPTS = 3
 """METIS is asked again for as many parts as the repair of its last answer made."""
@@ -134,3 +138,37 @@ def metis_parts(
         options=pymetis.Options(seed=seed, ufactor=imbalance),
     )
     return np.asarray(parts, dtype=np.int64)
+
+
+def cut_edges(
+    source: IndexArray, target: IndexArray, spikes: Array, sizes: Array, parts: int, seed: int, imbalance: int
+) -> IndexArray:
+    """(nodes,) int64 part of each node of a plain graph, k-way, by the weight of cut edges.
+
+    Args:
+        source: (edges,) node that sends; an edge may stand there several times.
+        target: (edges,) node that hears.
+        spikes: (edges,) weight.
+        sizes: (nodes,) what is balanced.
+        parts: number of parts.
+        seed: of METIS' own generator.
+        imbalance: METIS' ufactor.
+    """
+    import pymetis
+
+    one_way = sparse.coo_matrix((spikes, (source, target)), shape=(len(sizes),) * 2).tocsr()
+    both = (one_way + one_way.T).tocsr()
+    both.setdiag(0)
+    both.eliminate_zeros()
+    kind = pymetis.zero_copy_dtype()
+    # METIS adds weights up in 32 bits.
+    scale = min(HEAVIEST / max(both.data.max(initial=0.0), 1e-300), TOTAL / max(both.data.sum(), 1e-300))
+    _, found = pymetis.part_graph(
+        parts,
+        pymetis.CSRAdjacency(both.indptr.astype(kind), both.indices.astype(kind)),
+        vweights=np.maximum(np.rint(sizes), 1.0).astype(kind),
+        eweights=np.maximum(np.rint(both.data * scale), 1.0).astype(kind),
+        recursive=False,
+        options=pymetis.Options(seed=seed, ufactor=imbalance),
+    )
+    return np.asarray(found, dtype=np.int64)

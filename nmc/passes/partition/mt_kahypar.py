@@ -10,6 +10,7 @@ import importlib.util
 
 import numpy as np
 
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.kernels.parallel import available_threads
 from nmc.kernels.partition_graph import Graph, Int32s
 
@@ -20,6 +21,21 @@ HEAVIEST = 100_000
 def is_installed() -> bool:
     """Whether the package is there."""
     return importlib.util.find_spec("mtkahypar") is not None
+
+
+def require_installed() -> None:
+    """Say how to get the package where it is not there.
+
+    Raises:
+        NmcError: it is not installed (exit 6).
+    """
+    if not is_installed():
+        raise NmcError.single(
+            "package-missing",
+            "--effort high searches with Mt-KaHyPar, which is not installed",
+            ExitCode.MISSING,
+            help="pip install 'nmc[hypergraph]', or leave out --effort high",
+        )
 
 
 def mt_kahypar_parts(graph: Graph, cores: int, neurons: int, seed: int) -> Int32s:

@@ -24,6 +24,7 @@ class PartitionOverlap:
             sender's own core out; ``cores`` takes the fewest cores first; ``latency`` levels the
             synaptic operations of the cores, with a quarter more cores than would do.
         tries: bisections of the whole network, of which the best is kept.
+        effort: ``high`` tries Mt-KaHyPar, too, where the extra ``hypergraph`` is installed.
     """
 
     name: ClassVar[str] = "partition-overlap"
@@ -33,17 +34,22 @@ class PartitionOverlap:
 
     optimise: str = "energy"
     tries: int = 1
+    effort: str = "normal"
 
     def run(self, program: Program, context: Context) -> Program:
         """Partition the network.
 
         Raises:
-            NmcError: a layer fits no core, however small its tiles (exit 4), with all such layers.
+            NmcError: a layer fits no core, however small its tiles (exit 4), with all such layers;
+                Mt-KaHyPar is asked for and not installed (exit 6).
         """
         if not isinstance(program, Network):
             raise TypeError(f"{self.name} needs a Network")
         # Imported here: the compiled kernels take a while to load, and listing passes needs none.
+        from nmc.passes.partition.mt_kahypar import require_installed
         from nmc.passes.partition.overlap_cores import overlap_partition
 
+        if self.effort == "high":
+            require_installed()
         model = DemandModel.of(program, context.target, measured_rates(program, context))
-        return overlap_partition(model, context.generator(self.name), self.optimise, self.tries)
+        return overlap_partition(model, context.generator(self.name), self.optimise, self.tries, self.effort)

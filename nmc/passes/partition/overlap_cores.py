@@ -14,73 +14,33 @@ import numpy as np
 from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Population
-from nmc.kernels.partition_dissolve import dissolve
-from nmc.kernels.partition_graph import Graph, Int32s, contract, graph_of
-from nmc.kernels.partition_growth import grown
-from nmc.kernels.partition_search import cut_weight, refine_all, usage
+from nmc.kernels.partition_graph import contract, graph_of
+from nmc.kernels.partition_search import cut_weight, usage
 from nmc.passes.partition.assemble import assemble, assemble_boxes, fan_out, on_host
-from nmc.passes.partition.bisect import UNLIMITED, Effort, bisected, cut
+from nmc.passes.partition.bisect import UNLIMITED, Effort, cut
 from nmc.passes.partition.boxes import merge_boxes, middle_box
 from nmc.passes.partition.demand import Core, DemandModel
 from nmc.passes.partition.greedy import join_small
 from nmc.passes.partition.hypergraph import Hypergraph, hypergraph_of
 from nmc.passes.partition.macro import MacroGraph, is_regular, limits_of, macro_graph, node_sizes, units_of
 from nmc.passes.partition.macro_memory import memory
+from nmc.passes.partition.overlap_graph import graph_parts
 from nmc.passes.partition.repair import legal_cores
 from nmc.passes.partition.tiles import tile_cores
-from nmc.passes.partition.units import OPERATIONS
 
 NODES_PER_CORE = 16
 """Channels are cut until so many nodes fill the neurons, or the axons, of a core."""
 
-SLACK = 0.03
-"""Cores beyond the fewest: room to move nodes."""
-
 NEARLY = 0.01
 """Results whose packets differ by less are compared by their cores."""
 
-MORE_CORES = 0.25
-"""Cores beyond the fewest where time counts: work is spread."""
-
-UNEVEN_WORK = 1.1
-"""Synaptic operations of a core over the mean, at most, where time counts."""
-
-PASSES = 3
-"""Passes over two cores."""
-
-ROUNDS = 6
-"""Rounds over all pairs of cores."""
-
-PARTNERS = 40
-"""Cores with which each is refined."""
-
-FEW = 20_000_000
-"""Up to so many cores times nets it is tried to do with fewer cores."""
-
-WORTH = 0.5
-"""A core less may cost so much of a core's packets."""
-
-PROBES = 3
-"""Cores that are grown to see which limit fills them."""
-
-SCARCE_AXONS = 0.7
-"""Where cores are filled with fewer neurons than this share, growing them is tried too, ..."""
-
-HOPELESS = 0.5
-"""... and large graphs in which they are filled with fewer are not bisected."""
-
-QUICK = 300_000
-"""Pins of a graph that is not large."""
 
 MANY_CHUNKS = 64
 """Of more chunks than this the one in the middle speaks for all."""
 
-PATIENCE = 60
-"""Moves between two cores without a new best."""
-
 
 def overlap_partition(
-    model: DemandModel, generator: np.random.Generator, optimise: str = "energy", tries: int = 1
+    model: DemandModel, generator: np.random.Generator, optimise: str = "energy", tries: int = 1, effort: str = "normal"
 ) -> Partitioned:
     """The network in clusters.
 
@@ -89,6 +49,7 @@ def overlap_partition(
         generator: seeded.
         optimise: see `PartitionOverlap`.
         tries: bisections, of which the best is kept.
+        effort: see `PartitionOverlap`.
 
     Raises:
         NmcError: see `PartitionOverlap.run`.
@@ -99,13 +60,13 @@ def overlap_partition(
     macro = regular_graph(model, optimise) if graph is None else _engine_graph(graph, optimise)
     if regular and core.synapse_bits is None and core.out_axons is None and core.threshold_profiles is None:
         # The graph counts neurons and axons, so its parts are cores; a node alone may still be too large.
-        found = [graph_parts(macro, generator, optimise).astype(np.int32) for _ in range(tries)]
+        found = [graph_parts(macro, generator, optimise, effort).astype(np.int32) for _ in range(tries)]
         best = min(found, key=lambda parts: cut_weight(macro.graph, parts, int(parts.max()) + 1))
         if (usage(macro.graph, best, int(best.max()) + 1) <= macro.limits).all():
             return assemble_boxes(model, [macro.boxes(part) for part in _members(best.astype(np.int64))])
     results = []
     for _ in range(tries):
-        parts = graph_parts(macro, generator, optimise)
+        parts = graph_parts(macro, generator, optimise, effort)
         cores = exact_cores(model, macro, parts, generator) if graph is None else legal_cores(model, graph.nodes, parts)
         results.append(join_small(model, cores))
     return assemble(model, preferred(model, results, optimise))
@@ -146,52 +107,6 @@ def _members(parts: IndexArray) -> list[list[int]]:
     order = np.argsort(parts, kind="stable")
     ends = np.cumsum(np.bincount(parts))
     return [piece.tolist() for piece in np.split(order, ends[:-1]) if len(piece)]
-
-
-def graph_parts(macro: MacroGraph, generator: np.random.Generator, optimise: str = "energy") -> IndexArray:
-    """(nodes,) int64 core of each node, 0 ... cores - 1."""
-    graph = macro.graph
-    if not len(graph.sizes):
-        return np.zeros(0, dtype=np.int64)
-    limits = np.minimum(macro.limits, UNLIMITED)
-    use = graph.sizes.sum(axis=0)
-    slack = {"cores": 0.0, "latency": MORE_CORES}.get(optimise, SLACK)
-    cores = max(int(np.ceil(float((use / limits).max()) * (1 + slack))), 1)
-    if optimise == "latency" and len(limits) > OPERATIONS:
-        limits[OPERATIONS] = max(int(use[OPERATIONS] / cores * UNEVEN_WORK), int(graph.sizes[:, OPERATIONS].max()))
-    # Pixels of layers are bisected well; neurons that hear anybody leave cores half empty.
-    filled = 1.0 if macro.units else _filled_share(graph, limits, generator)
-    found = []
-    if filled > HOPELESS or len(graph.pins) <= QUICK:
-        found.append(_refined(graph, bisected(graph, limits, cores, generator, Effort()), limits, generator))
-    if filled < SCARCE_AXONS:
-        found.append(grown(graph, np.arange(len(graph.sizes)), limits, len(graph.sizes)))
-    best = min(found, key=lambda part: _rank(graph, part, optimise))
-    dense: IndexArray = np.unique(best, return_inverse=True)[1].astype(np.int64)
-    return dense
-
-
-def _rank(graph: Graph, part: Int32s, optimise: str) -> tuple[float, float]:
-    packets, cores = cut_weight(graph, part, int(part.max()) + 1), float(len(np.unique(part)))
-    return (cores, packets) if optimise == "cores" else (packets, cores)
-
-
-def _filled_share(graph: Graph, limits: IndexArray, generator: np.random.Generator) -> float:
-    """How full of neurons cores become before another limit is reached: a few are grown."""
-    part = grown(graph, generator.permutation(len(graph.sizes)), limits, PROBES)
-    inside = part >= 0
-    if inside.all():
-        return 1.0
-    share: float = graph.sizes[inside, 0].sum() / (part.max() + 1) / limits[0]
-    return share
-
-
-def _refined(graph: Graph, part: Int32s, limits: IndexArray, generator: np.random.Generator) -> Int32s:
-    count = int(part.max()) + 1
-    refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
-    if count * len(graph.source) <= FEW and dissolve(graph, part, count, limits, WORTH):
-        refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
-    return part
 
 
 def regular_graph(model: DemandModel, optimise: str = "energy") -> MacroGraph:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST
 from nmc.kernels.partition_dissolve import dissolve
 from nmc.kernels.partition_graph import Graph, cluster, contract, graph_of
 from nmc.kernels.partition_growth import grown
+from nmc.kernels.partition_kway import move_neurons
 from nmc.kernels.partition_search import cut_weight, refine_all, usage
+from nmc.passes.partition import partition_passes
 from nmc.passes.partition.assemble import assemble_boxes, on_host
-from nmc.passes.partition.bisect import Effort, bisected
+from nmc.passes.partition.bisect import Effort, bisected, legal_parts
 from nmc.passes.partition.count import count_all
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.irregular import neuron_graph
@@ -21,7 +24,7 @@ from nmc.passes.partition.overlap_cores import graph_parts, regular_graph
 from nmc.passes.partition.traffic import traffic
 from nmc.passes.partition.units import OPERATIONS
 from tests.passes.networks import SMALL, conv_net, resnet20
-from tests.passes.targets import tight
+from tests.passes.targets import context, tight
 
 RATES = {"in": 0.5, "a": 0.25, "b": 0.125, "c": 2.0, "d": 0.75}
 REGULAR = [name for name in SMALL if is_regular(SMALL[name]())]
@@ -202,3 +205,91 @@ def test_mt_kahypar_keeps_the_neurons_and_repeats_itself():
     runs = [mt_kahypar_parts(graph, 7, 64, seed=3) for _ in range(2)]
     np.testing.assert_array_equal(*runs)
     assert (usage(graph, runs[0], 7)[:, 0] <= 64).all()
+
+
+def local_neurons(side: int, fan_out: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Neurons on a square that reach others nearby; numbers are shuffled."""
+    rng = np.random.default_rng(1)
+    place = np.repeat(np.arange(side * side), fan_out)
+    y = np.clip(place // side + np.rint(rng.normal(0, 2, len(place))), 0, side - 1)
+    x = np.clip(place % side + np.rint(rng.normal(0, 2, len(place))), 0, side - 1)
+    name = rng.permutation(side * side)
+    pairs = np.unique(name[place] * side * side + name[(y * side + x).astype(np.int64)])
+    return pairs // (side * side), pairs % (side * side)
+
+
+@pytest.mark.parametrize("own_core", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_neurons_that_move_save_what_they_say_and_keep_the_limits(seed, own_core):
+    source, target = local_neurons(20)
+    rates = np.random.default_rng(seed).random(400) + 0.1
+    graph = neuron_graph(source, target, rates, tight().core, own_core=own_core).graph
+    part = np.random.default_rng(seed).integers(0, 10, 400).astype(np.int32)
+    limits = usage(graph, part, 10).max(axis=0) + 3
+    before = counted(graph, part, 10)[0]
+    saved = move_neurons(graph, part, np.random.default_rng(seed).permutation(400), limits, 4, 10)
+    packets, use = counted(graph, part, 10)
+    assert saved > 0.1 * before
+    assert packets == pytest.approx(before - saved)
+    assert (use <= limits).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_moves_to_any_core_hold_on_every_kind_of_net(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 5, len(g.sizes)).astype(np.int32)
+    limits = usage(g, part, 5).max(axis=0) + 2
+    before = counted(g, part, 5)[0]
+    saved = move_neurons(g, part, np.arange(len(g.sizes)), limits, 3, 5)
+    packets, use = counted(g, part, 5)
+    assert packets == pytest.approx(before - saved) and saved >= 0.0
+    assert (use <= limits).all()
+
+
+def test_large_graphs_of_neurons_are_cut_at_once(monkeypatch):
+    source, target = local_neurons(30)
+    limits = tight(neurons=64, in_axons=200, out_axons=None, synapse_bits=None, threshold_profiles=None).core
+    graph = neuron_graph(source, target, np.ones(900), limits)
+    slow = graph_parts(graph, np.random.default_rng(0), "traffic").astype(np.int32)
+    monkeypatch.setattr("nmc.passes.partition.overlap_graph.QUICK", 0)
+    runs = [graph_parts(graph, np.random.default_rng(0), "traffic").astype(np.int32) for _ in range(2)]
+    np.testing.assert_array_equal(*runs)
+    cores = int(runs[0].max()) + 1
+    assert (usage(graph.graph, runs[0], cores) <= graph.limits).all()
+    assert cut_weight(graph.graph, runs[0], cores) < 1.3 * cut_weight(graph.graph, slow, int(slow.max()) + 1)
+
+
+def test_parts_over_a_limit_are_cut_further():
+    source, target = local_neurons(20)
+    limits = tight(neurons=50, in_axons=120, out_axons=None, synapse_bits=None, threshold_profiles=None).core
+    graph = neuron_graph(source, target, np.ones(400), limits)
+    part = np.zeros(400, dtype=np.int32)
+    part[:40] = 1
+    legal = legal_parts(graph.graph, part, graph.limits, np.random.default_rng(0))
+    cores = int(legal.max()) + 1
+    assert (usage(graph.graph, legal, cores) <= graph.limits).all()
+    assert len({*zip(part.tolist(), legal.tolist(), strict=True)}) == cores
+
+
+@pytest.mark.skipif(not is_installed(), reason="the extra 'hypergraph' is not installed")
+def test_high_effort_is_never_worse():
+    target = tight(neurons=64, in_axons=120, out_axons=None, synapse_bits=None, threshold_profiles=None)
+    macro = regular_graph(DemandModel.of(conv_net(), target, {}), "traffic")
+    packets = {}
+    for effort in ("normal", "high"):
+        part = graph_parts(macro, np.random.default_rng(0), "traffic", effort).astype(np.int32)
+        cores = int(part.max()) + 1
+        assert (usage(macro.graph, part, cores) <= macro.limits).all()
+        packets[effort] = cut_weight(macro.graph, part, cores)
+    assert packets["high"] <= packets["normal"]
+
+
+def test_high_effort_names_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setattr("nmc.passes.partition.mt_kahypar.is_installed", lambda: False)
+    target = tight(neurons=64)
+    for name in ("auto", "overlap"):
+        (step,) = partition_passes(name, effort="high")
+        with pytest.raises(NmcError) as caught:
+            step.run(conv_net(), context(target))
+        assert (caught.value.diagnostics[0].slug, caught.value.exit_code) == ("package-missing", ExitCode.MISSING)
+        assert "nmc[hypergraph]" in caught.value.diagnostics[0].help
