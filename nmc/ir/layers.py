@@ -8,7 +8,7 @@ value has the layer's name. After the simplify stage only `Input`, `Linear`, `Ad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from nmc.ir.connectivity import Array, Connectivity, Shape
@@ -262,12 +262,14 @@ class LayerGraph:
     Attributes:
         outputs: the layers whose values they are; several outputs may share one.
         output_names: what the outputs are called outside; empty: like their layers.
+        codes: by layer, how the file quantizes its values, where the file brings a quantization along.
     """
 
     name: str
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
     output_names: tuple[str, ...] = ()
+    codes: Mapping[str, Quantize] = field(default_factory=dict)
 
     @property
     def output(self) -> str:

@@ -67,7 +67,7 @@ A document of format 1 has the one ``output``. A network with one input has it a
 every format, so that only networks with several need a reader of format 3.
 """
 
-_OPTIONAL = {(network.InputSpec, "name")}
+_OPTIONAL = {(network.InputSpec, "name"): "", (LayerGraph, "codes"): {}, (Network, "codes"): {}}
 """Fields that are left out where they have their default: they came after format 2."""
 
 
@@ -110,7 +110,8 @@ class _Writer:
             hints = get_type_hints(type(value))
             for f in fields(value):
                 item = getattr(value, f.name)
-                if f.init and not ((type(value), f.name) in _OPTIONAL and item == f.default):
+                key = type(value), f.name
+                if f.init and not (key in _OPTIONAL and item == _OPTIONAL[key]):
                     tree[f.name] = self.field(hints[f.name], item)
             if isinstance(value, Network) and len(value.inputs) == 1:
                 tree["input"] = tree.pop("inputs")[0]

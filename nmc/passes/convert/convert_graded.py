@@ -49,8 +49,10 @@ class ConvertGraded:
         units = read_units(program)
         parts = parted(context.calibration.inputs, [entry.shape for entry in units.inputs])
         encoded = [
-            encode_input(entry, part, target, Reset.SUBTRACT, _input_bits(units, entry, target))
-            for entry, part in zip(units.inputs, parts, strict=True)
+            encode_input(
+                entry, part, target, Reset.SUBTRACT, _input_bits(units, entry, target), program.codes.get(layer.name)
+            )
+            for layer, entry, part in zip(program.inputs, units.inputs, parts, strict=True)
         ]
         scales: dict[str, Array] = {entry.population.name: np.array(entry.scale) for entry in encoded}
         populations, projections = [entry.population for entry in encoded], []
@@ -71,7 +73,8 @@ class ConvertGraded:
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
         outputs = units.output_specs(1.0)
         inputs = tuple(entry.spec for entry in encoded)
-        return Network(program.name, tuple(populations), tuple(projections), inputs, outputs, 1, scales)
+        ends = (inputs, outputs, 1, scales, program.codes)
+        return Network(program.name, tuple(populations), tuple(projections), *ends)
 
 
 def _input_bits(units: Units, entry: UnitInput, target: Target) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from nmc.hardware.target import NeuronLimits, Target
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Shape, Sparse, size, sparse_from_synapses
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import Quantize
 from nmc.ir.network import InputSpec, Population
 from nmc.ir.neurons import IF, Reset, Source
 from nmc.ir.samples import parted
@@ -78,7 +79,12 @@ def encode_inputs(units: Units, samples: Array, target: Target, reset: Reset) ->
 
 
 def encode_input(
-    entry: UnitInput, samples: Array, target: Target, reset: Reset, bits: int = PIXEL_BITS
+    entry: UnitInput,
+    samples: Array,
+    target: Target,
+    reset: Reset,
+    bits: int = PIXEL_BITS,
+    code: Quantize | None = None,
 ) -> EncodedInput:
     """Choose the integer code of an input from the range of its calibration samples.
 
@@ -92,6 +98,8 @@ def encode_input(
         target: decides the code.
         reset: of a spiking input population.
         bits: of a message, if the target's messages have as many.
+        code: how the file quantizes the input: its messages are the file's integers, less the zero
+            point, where the target's messages hold them.
 
     Raises:
         NmcError: (exit 2) the target takes neither messages nor a bias.
@@ -102,18 +110,9 @@ def encode_input(
     shape = layer.shape
     bits = min(bits, target.messages.input_bits)
     if bits:
-        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        spec = InputSpec(
-            layer.name,
-            entry.shape,
-            largest / top,
-            -top - 1 if signed else 0,
-            top,
-            "message",
-            perm=entry.perm,
-            name=entry.name,
-        )
-        return EncodedInput(Population(layer.name, shape, Source(bits, signed), layer.origin), spec, largest / top)
+        source, scale, least, most = _message_code(signed, largest, bits, code, target)
+        spec = InputSpec(layer.name, entry.shape, scale, least, most, "message", perm=entry.perm, name=entry.name)
+        return EncodedInput(Population(layer.name, shape, source, layer.origin), spec, scale)
     top, exponent, bar = _drive(target, reset)
     if signed:
         shape = (2 * shape[0], *shape[1:])
@@ -132,6 +131,20 @@ def encode_input(
     threshold = np.array(bar)
     neuron = IF(threshold, np.zeros(()), threshold / 2, reset)
     return EncodedInput(Population(layer.name, shape, neuron, layer.origin), spec, largest * bar / top)
+
+
+def _message_code(
+    signed: bool, largest: float, bits: int, code: Quantize | None, target: Target
+) -> tuple[Source, float, int, int]:
+    """The messages of an input, the real value of one unit, and the ends of their range."""
+    if code is not None:
+        least, most = code.low - code.zero_point, code.high - code.zero_point
+        signed_file = least < 0
+        width = max(most.bit_length(), (-least - 1).bit_length() if signed_file else 0) + signed_file
+        if width <= target.messages.input_bits:
+            return Source(width, signed_file), code.scale, least, most
+    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return Source(bits, signed), largest / top, -top - 1 if signed else 0, top
 
 
 DRIVE_MAX = 255

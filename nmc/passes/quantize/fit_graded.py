@@ -9,13 +9,16 @@ import numpy as np
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Connectivity, Skip
+from nmc.ir.layers import Quantize
 from nmc.ir.network import Population, Projection
 from nmc.ir.neurons import Graded
 from nmc.ir.reference import per_channel
 from nmc.ir.verify_network import SHIFT_LIMIT
 from nmc.kernels.propagate import largest_products, row_sums
-from nmc.passes.quantize.fixed_point import WeightGrid
+from nmc.passes.convert.convert_rate import scale_sources
+from nmc.passes.quantize.fixed_point import WeightGrid, by_output
 from nmc.passes.quantize.round_weights import round_weights
+from nmc.passes.quantize.whole_weights import ShiftRange, WholeFit, fit_whole
 
 MARGIN = 4
 """Messages are assumed to stay within this many times their calibrated range."""
@@ -33,6 +36,44 @@ SUM_ROOM = 0.97
 def sum_limit(target: Target) -> float:
     """What no sum of a graded projection may reach: 2^31 unless the target says otherwise."""
     return float(2.0 ** (target.neurons.sum_bits - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `GradedFit.solve` finds.
+
+    Attributes:
+        stored: the integer projections, in order.
+        scale: (C,) real value of one unit of the message.
+        whole: where the integers are the file's.
+    """
+
+    stored: list[Projection]
+    scale: Array
+    whole: WholeFit | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One population to fit.
+
+    Attributes:
+        main: its projections but for shortcuts, which are in ``skips``; all where there are only shortcuts.
+        scales: of the sources.
+        top: (C,) largest activations.
+        largest: by projection, (C,) largest weights per unit of the source's message.
+        sums: by main projection, (C,) the largest real sum.
+        levels: wanted of a message.
+    """
+
+    population: Population
+    main: list[Projection]
+    skips: list[Projection]
+    scales: Mapping[str, Array]
+    top: Array
+    largest: Mapping[str, Array]
+    sums: Mapping[str, Array]
+    levels: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +113,8 @@ class GradedFit:
         top: Array,
         messages: Mapping[str, Array],
         reach: Mapping[str, Array],
-    ) -> tuple[list[Projection], Array]:
+        codes: Mapping[str, Quantize],
+    ) -> Fitted:
         """Integer projections of one population, and its scale per channel.
 
         Args:
@@ -83,6 +125,7 @@ class GradedFit:
             top: (C,) largest activation of each channel.
             messages: integer messages by source on calibration inputs, (N, n) channels last.
             reach: (channels,) or (): the largest size of a message by source.
+            codes: of the network; where there are any, the file has integers, which are stored if they can be.
         """
         # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
         room = 0.9 * self.sum_limit / (2 * MARGIN * self.grid.top)
@@ -91,30 +134,23 @@ class GradedFit:
         # Weights count per unit of the source's integer message; they are scaled where they are rounded.
         largest = {p.name: largest_products(p.connectivity, scales[p.source]) for p in incoming}
         main = [p for p in incoming if not isinstance(p.connectivity, Skip)] or list(incoming)
-        skips = [p for p in incoming if p not in main]
-        shift, scale = self._scale(population, [largest[p.name] for p in main], top, levels)
-        for skip in skips:
-            scale = np.maximum(scale, largest[skip.name] * 2.0**self.shift_min / self.grid.top)
         biases = [p.bias for p in incoming if p.bias is not None]
-        most = SUM_ROOM * self.sum_limit
-        sums = [largest_sums(p.connectivity, scales[p.source] * reach[p.source]) for p in main]
-        sums[0] = sums[0] + by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
-        # A bias may be far larger than what it is added to: then weights do not fill their range either.
-        scale = np.maximum(scale, np.max(sums, axis=0) * np.exp2(shift) / most)
-        finest = [np.floor(np.log2(most * scale / np.maximum(own, 1e-200))) for own in sums]
+        sums = {p.name: largest_sums(p.connectivity, scales[p.source] * reach[p.source]) for p in main}
+        sums[main[0].name] += by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
+        job = _Job(population, main, [p for p in incoming if p not in main], scales, top, largest, sums, levels)
+        whole = self._whole(job, codes) if codes else None
+        shifts, scale = self._free(job) if whole is None else (dict(whole.shifts), whole.scale)
         stored = []
         for projection in incoming:
-            connectivity = projection.connectivity
-            own = self._own_shift(largest[projection.name], scale)
-            if projection in main:
-                # No projection is rounded more coarsely than its own weights ask for.
-                if len(main) > 1:
-                    fits = np.minimum(finest[main.index(projection)], self._finest(levels))
-                    own = np.maximum(shift, np.minimum(own, fits)).astype(np.int64)
-                else:
-                    own = shift
+            connectivity, name = projection.connectivity, projection.name
+            own = shifts[name] if name in shifts else self._own_shift(largest[name], scale)
             units = scales[projection.source], np.exp2(own) / scale
-            weight = round_weights(connectivity, messages[projection.source], self.grid, *units)
+            if whole is not None:
+                weight = self.grid.round(
+                    scale_sources(connectivity, units[0]).weight * by_output(connectivity, units[1])
+                )
+            else:
+                weight = round_weights(connectivity, messages[projection.source], self.grid, *units)
             # Half a message turns the floor of each shifted sum into rounding; a sum of zero stays zero.
             half = (np.exp2(own - 1) * (own > 0)).astype(np.int64)
             bias: Array | None = half if half.any() else None
@@ -122,7 +158,42 @@ class GradedFit:
                 drive = np.rint(_per_output(biases, population, np.exp2(own) / scale)).astype(np.int64)
                 bias = drive + (per_channel(half, population.shape) if drive.ndim > 1 else half)
             stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
-        return stored, scale
+        return Fitted(stored, scale, whole)
+
+    def _free(self, job: _Job) -> tuple[dict[str, Array], Array]:
+        """The shifts of the main projections, and the scale, where nothing but the range of the weights decides."""
+        shift, scale = self._scale(job.population, [job.largest[p.name] for p in job.main], job.top, job.levels)
+        scale = np.maximum(scale, self._least_scale(job))
+        most = SUM_ROOM * self.sum_limit
+        # A bias may be far larger than what it is added to: then weights do not fill their range either.
+        scale = np.maximum(scale, np.max(list(job.sums.values()), axis=0) * np.exp2(shift) / most)
+        shifts = {p.name: shift for p in job.main}
+        if len(job.main) > 1:
+            for name, own in job.sums.items():
+                # No projection is rounded more coarsely than its own weights ask for.
+                finest = np.minimum(np.floor(np.log2(most * scale / np.maximum(own, 1e-200))), self._finest(job.levels))
+                fits = np.minimum(self._own_shift(job.largest[name], scale), finest)
+                shifts[name] = np.maximum(shift, fits).astype(np.int64)
+        return shifts, scale
+
+    def _whole(self, job: _Job, codes: Mapping[str, Quantize]) -> WholeFit | None:
+        """The shifts and the scale with which the integers of the file are stored; None where they cannot be."""
+        linear = isinstance(job.population.neuron, Graded)
+        # A read-out keeps the whole sum, but for what a message cannot carry.
+        wanted = 2 * job.top / self.widest if linear else job.top / job.levels
+        allowed = ShiftRange(0 if linear else self.shift_min, self._finest(job.levels))
+        code = codes.get(job.population.name)
+        whole = fit_whole(job.main, job.scales, self.grid, wanted, allowed, None if code is None else code.scale)
+        if whole is None or np.any(whole.scale < self._least_scale(job)):
+            return None
+        room = SUM_ROOM * self.sum_limit * whole.scale
+        fits = all(np.all(own * np.exp2(whole.shifts[name]) <= room) for name, own in job.sums.items())
+        return whole if fits else None
+
+    def _least_scale(self, job: _Job) -> Array:
+        """(C,) the scale for which the weights of the shortcuts can be stored."""
+        sizes = [job.largest[skip.name] * 2.0**self.shift_min / self.grid.top for skip in job.skips]
+        return np.asarray(np.max([np.zeros(len(job.top)), *sizes], axis=0))
 
     def _own_shift(self, largest: Array, scale: Array) -> Array:
         """The largest shift for which weights up to these fit, by channel."""

@@ -17,8 +17,9 @@ from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
-from nmc.passes.quantize.fit_graded import MARGIN, GradedFit, by_channel, sum_limit
+from nmc.passes.quantize.fit_graded import MARGIN, Fitted, GradedFit, by_channel, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
+from nmc.passes.quantize.whole_weights import WholeFit
 
 PRIOR_SAMPLES = 8
 """Weight of the layer's spread of errors in that of a channel."""
@@ -71,14 +72,17 @@ class QuantizeGraded:
         messages = {name: np.ascontiguousarray(flat[:, place]) for name, place in program.input_places.items()}
         left = {name: len(outgoing) for name, outgoing in program.outgoing.items()}
         projections: dict[str, Projection] = {}
+        imported: dict[str, WholeFit | None] = {}
         for step in analog(program, inputs):
             name = step.population.name
             readers = tuple(p.connectivity for p in program.outgoing[name])
             top = _largest_drives(step.population, step.drive)
             reach = {source: np.maximum(np.abs(low), np.abs(high)) for source, (low, high) in ranges.items()}
             incoming = program.incoming[name]
-            stored, scale = fit.solve(step.population, incoming, readers, scales, top, messages, reach)
-            stored, drive = _without_mean_error(step, stored, messages, scale)
+            fitted = fit.solve(step.population, incoming, readers, scales, top, messages, reach, program.codes)
+            imported[name] = fitted.whole
+            scale = fitted.scale
+            stored, drive = _without_mean_error(step, fitted, messages)
             for projection in stored:
                 projections[projection.name] = projection
                 prove_sums(projection, *ranges[projection.source], context)
@@ -97,10 +101,30 @@ class QuantizeGraded:
             f"(largest {hidden / MARGIN:.0f} of {2 ** (bits - 1) - 1}); the simulator counts "
             "sums beyond 2^31",
         )
+        if program.codes:
+            _note_imported(imported, context)
         real = {name: program.scales[name] * scale for name, scale in scales.items()}
         outputs = tuple(replace(spec, scale=scales[spec.population]) for spec in program.outputs)
         ordered = tuple(projections[p.name] for p in program.projections)
         return replace(program, projections=ordered, scales=real, outputs=outputs)
+
+
+def _note_imported(imported: Mapping[str, WholeFit | None], context: Context) -> None:
+    """Say how far the file's own integers are those of the program."""
+    whole = [fit for fit in imported.values() if fit is not None]
+    others = [name for name, fit in imported.items() if fit is None]
+    why = ""
+    if others:
+        why = (
+            f"; the weights of the others are rounded again, beginning with {others[0]}: they do not fit the target, "
+            "or the channels that they read have different scales"
+        )
+    context.diagnostics.note(
+        "quantization-imported",
+        f"{len(whole)} of {len(imported)} populations store the integers of the file as weights, and "
+        f"{sum(fit.of_file for fit in whole)} send its integers as messages (ties are rounded up, not to even); the "
+        f"messages of the others have the next power of two as their step{why}",
+    )
 
 
 def _samples(network: Network) -> int:
@@ -120,7 +144,7 @@ def _largest_drives(population: Population, drive: Array) -> Array:
 
 
 def _without_mean_error(
-    step: AnalogStep, stored: list[Projection], messages: Mapping[str, Array], scale: Array
+    step: AnalogStep, fitted: Fitted, messages: Mapping[str, Array]
 ) -> tuple[list[Projection], Array]:
     """The projections with the mean error of each channel in their first bias, and their drives then.
 
@@ -128,16 +152,17 @@ def _without_mean_error(
 
     Args:
         step: the target and its real drives.
-        stored: its integer projections.
+        fitted: its integer projections; those with the integers of a file have no error of their own.
         messages: integer messages by source, (N, n) channels last.
-        scale: (C,) real value of one unit of the message.
 
     Returns:
         the projections, and (N, n) drives, channels last.
     """
-    population = step.population
+    population, stored, scale = step.population, fitted.stored, fitted.scale
     sums = [_exact_sums(p, messages[p.source]) for p in stored]
     drive = np.asarray(sum(_shifted(p, own, population) for p, own in zip(stored, sums, strict=True)))
+    if fitted.whole is not None and fitted.whole.of_file:
+        return stored, drive
     channels = population.shape[0]
     error = step.drive.reshape(-1, channels) / scale - drive.reshape(-1, channels)
     if not isinstance(population.neuron, Graded):

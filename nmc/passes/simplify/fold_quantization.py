@@ -72,6 +72,7 @@ class _Folding:
     Attributes:
         reach: by input, the least and the largest value of the calibration samples.
         steps: by layer whose integers have become real values: their (scale, zero point).
+        codes: by layer, how its values are quantized.
         layers: the new ones.
     """
 
@@ -82,6 +83,7 @@ class _Folding:
         self.reach = {layer.name: ends for layer, ends in zip(graph.inputs, reach, strict=True)}
         self.taken = {layer.name for layer in graph.layers}
         self.steps: dict[str, tuple[float, int]] = {}
+        self.codes: dict[str, Quantize] = {}
         self.layers: list[Layer] = []
 
     def run(self) -> LayerGraph:
@@ -102,7 +104,9 @@ class _Folding:
                     self.layers.append(replace(layer, inputs=tuple(self._integers(name) for name in layer.inputs)))
         # The integers of an output become a layer of their own before the graph is rebuilt.
         outputs = tuple(self._integers(name) for name in self.graph.outputs)
-        return rebuilt(self.graph, self.layers, outputs=outputs)
+        for layer in self.graph.inputs:
+            self._mark_input(layer)
+        return replace(rebuilt(self.graph, self.layers, outputs=outputs), codes=self.codes)
 
     def _quantized(self, layer: Layer, op: Quantize) -> None:
         low, high = ((end - op.zero_point) * op.scale for end in (op.low, op.high))
@@ -120,6 +124,22 @@ class _Folding:
         origin = replace(layer.origin, output=next(iter(same), ""))
         self.layers.append(replace(layer, op=kept, inputs=(source,), origin=origin))
         self.steps[layer.name] = (op.scale, op.zero_point)
+        if not unclipped:
+            self.codes[layer.name] = op
+
+    def _mark_input(self, layer: Layer) -> None:
+        """An input that all its readers quantize alike has their code, unless its values leave the code's range."""
+        found, moved = set(), [layer.name]
+        while moved:
+            for name in self.graph.users[moved.pop()]:
+                reader = self.graph.by_name[name]
+                if isinstance(reader.op, Identity | Reshape | Transpose):
+                    moved.append(name)
+                else:
+                    found.add((reader.op if isinstance(reader.op, Quantize) else None, name in self.codes))
+        code, clipped = next(iter(found), (None, True))
+        if len(found) == 1 and code is not None and not clipped:
+            self.codes[layer.name] = code
 
     def _root(self, name: str) -> Layer:
         """What a value is, before it was moved."""

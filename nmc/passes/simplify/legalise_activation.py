@@ -36,16 +36,23 @@ class LegaliseActivation:
         positive = never_negative(graph)
         taken = {layer.name for layer in graph.layers}
         layers: list[Layer] = []
+        codes = dict(graph.codes)
         for layer in graph.layers:
             match layer.op:
                 case Clip(low, high):
                     useless = low is not None and low <= 0 and layer.inputs[0] in positive
-                    layers.extend(_clipped(layer, None if useless else low, high, taken))
+                    made = _clipped(layer, None if useless else low, high, taken)
+                    if layer.name in codes:  # Each part has the steps of the whole; so has a ReLU that only it reads.
+                        relus = [part.name for part in made if isinstance(part.op, Relu)]
+                        source = graph.by_name[layer.inputs[0]]
+                        alone = isinstance(source.op, Relu) and len(graph.users[source.name]) == 1
+                        codes |= dict.fromkeys([*relus, source.name] if alone else relus, codes[layer.name])
+                    layers.extend(made)
                 case LeakyRelu(slope):
                     layers.extend(_leaky(layer, slope, layer.inputs[0] in positive, taken))
                 case _:
                     layers.append(layer)
-        return rebuilt(graph, layers)
+        return replace(rebuilt(graph, layers), codes=codes)
 
 
 class _Parts:
