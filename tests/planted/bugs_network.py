@@ -252,7 +252,20 @@ def _changing(changed: Any) -> Any:
     return plant
 
 
+def _wider_weights(patches: Patches) -> None:
+    patches.change(quantize_rate, "weight_grid", lambda grid: replace(grid, top=2 * grid.top))
+
+
+def _unbounded_sums(patches: Patches) -> None:
+    """The bound of a sum looks at the smallest message alone."""
+    patches.wrap(
+        quantize_rate, "row_sums", lambda original, connectivity, low, high: original(connectivity, low, max(low, 0))
+    )
+
+
 QUANTIZE = (
+    Bug("weights twice as wide as the target stores", "quantize", "exported", _wider_weights),
+    Bug("sums bounded by the smallest message", "quantize", "residual", _unbounded_sums),
     Bug(
         "weights cut off instead of rounded",
         "quantize",

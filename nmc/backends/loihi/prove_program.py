@@ -324,5 +324,19 @@ def _constants(emitted: Emitted, source: int, calls: list[Synapses]) -> Array:
         if target == source and isinstance(matrix, Pick):
             placed = matrix.first == emitted.constants["NEURONS"][source]
             return np.array(values, dtype=np.int64) if placed else np.zeros(count, dtype=np.int64)
-    # Spiking ones fire in every step.
-    return np.ones(count, dtype=np.int64)
+    return np.full(count, int(_fires_always(process, emitted.constants["NEURONS"][source])), dtype=np.int64)
+
+
+def _fires_always(process: Process, neurons: int) -> bool:
+    """Whether the constant neurons behind spiking ones fire in every step: their bias alone is beyond the threshold."""
+
+    def tail(name: str) -> Array:
+        value = process.arguments.get(name, 0)
+        if isinstance(value, Inputs):
+            return np.array(value.constants or (0,))
+        return np.asarray(value)[neurons:] if np.ndim(value) else np.array([value])
+
+    if process.name == "IntegrateAndFire":
+        return bool(np.all(tail("bias") >= tail("vth")))
+    drive = np.left_shift(tail("bias_mant"), tail("bias_exp"))
+    return bool(np.all(drive > tail("vth_hi" if process.name == "TernaryLIF" else "vth") << 6))
