@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -21,6 +21,10 @@ from nmc.ir.network import Network, Projection
 from nmc.passes.partition.boxes import ranges_of, region_of
 
 Mask = NDArray[np.bool_]
+
+
+KEPT = 256
+"""Ranges of channels that a convolution remembers."""
 
 
 class Geometry(Protocol):
@@ -50,6 +54,10 @@ class Geometry(Protocol):
     def stored_shape(self) -> Shape:
         """Shape of the weight array that `stored` speaks of."""
         ...
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start - by, part.stop - by, part.step)
 
 
 def _axis_taps(start: int, stop: int, step: int, stride: int, offset: int, limit: int) -> tuple[int, slice] | None:
@@ -84,12 +92,14 @@ class ConvGeometry:
         conv: the operator.
         nonzero: (out, in / groups, kh, kw) whether the weight is not zero.
         target_shape: of the population, where it is not the operator's output shape.
+        known: channels that ranges of output channels read, see `_used`.
     """
 
     conv: Conv2d
     nonzero: Mask
     target_shape: Shape
     kernel: bool = True
+    known: dict[tuple[int, int, int], tuple[IndexArray, Mask]] = field(default_factory=dict)
 
     @property
     def stored_shape(self) -> Shape:
@@ -113,37 +123,43 @@ class ConvGeometry:
         return rows, columns
 
     def sources(self, box: Box) -> IndexArray:
-        conv = self.conv
-        mask = np.zeros(conv.in_shape, dtype=np.bool_)
-        per_out = conv.weight.shape[0] // conv.groups
-        for part in self._boxes(box):
-            rows, columns = self._taps(part)
-            channels = np.arange(*part[0])
-            for group in np.unique(channels // per_out).tolist():
-                members = channels[channels // per_out == group]
-                used = self.nonzero[members].any(axis=0)
-                self._mark(mask, group, used, rows, columns)
-        return np.flatnonzero(mask)
+        found = [self._sources(part) for part in self._boxes(box)]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
-    def _mark(
-        self,
-        mask: Mask,
-        group: int,
-        used: Mask,
-        rows: list[tuple[int, slice] | None],
-        columns: list[tuple[int, slice] | None],
-    ) -> None:
-        per_in = self.conv.weight.shape[1]
-        view = mask[group * per_in : (group + 1) * per_in]
+    def _sources(self, box: Box) -> IndexArray:
+        """The sources of a box in the operator's output shape, marked in the window that its taps read."""
+        _, height, width = self.conv.in_shape
+        rows, columns = self._taps(box)
+        first_row, first_column = (min((tap[1].start for tap in taps if tap), default=0) for taps in (rows, columns))
+        last_row, last_column = (max((tap[1].stop for tap in taps if tap), default=0) for taps in (rows, columns))
+        channels, used = self._used(box[0])
+        mask = np.zeros((len(channels), last_row - first_row, last_column - first_column), dtype=np.bool_)
         for p, row in enumerate(rows):
             for q, column in enumerate(columns):
                 if row is None or column is None:
                     continue
+                places = _moved(row[1], first_row), _moved(column[1], first_column)
                 reads = used[:, p, q]
                 if reads.all():
-                    view[:, row[1], column[1]] = True
+                    mask[:, *places] = True
                 elif reads.any():
-                    view[np.flatnonzero(reads), row[1], column[1]] = True
+                    mask[np.flatnonzero(reads), *places] = True
+        channel, row_at, column_at = np.nonzero(mask)
+        flat: IndexArray = (channels[channel] * height + row_at + first_row) * width + column_at + first_column
+        return flat
+
+    def _used(self, axis: tuple[int, int, int]) -> tuple[IndexArray, Mask]:
+        """Input channels that some output channels read, and (channels, kh, kw) through which taps."""
+        if axis not in self.known:
+            outputs = np.arange(*axis)
+            per_out, per_in = self.conv.weight.shape[0] // self.conv.groups, self.conv.weight.shape[1]
+            groups, first = np.unique(outputs // per_out, return_index=True)
+            used = np.logical_or.reduceat(self.nonzero[outputs], first, axis=0)
+            channels = (groups[:, None] * per_in + np.arange(per_in)).reshape(-1)
+            if len(self.known) >= KEPT:
+                self.known.clear()
+            self.known[axis] = channels, used.reshape(-1, *used.shape[2:])
+        return self.known[axis]
 
     @cached_property
     def full(self) -> bool:
@@ -173,17 +189,16 @@ class ConvGeometry:
         return total
 
     def stored(self, box: Box) -> tuple[slice, Mask]:
-        used = np.zeros(self.nonzero.shape, dtype=np.bool_)
-        for part in self._boxes(box):
+        parts = self._boxes(box)
+        first = min(part[0][0] for part in parts)
+        over = slice(first, max(range(*part[0])[-1] for part in parts) + 1)
+        used = np.zeros((over.stop - first, *self.nonzero.shape[1:]), dtype=np.bool_)
+        for part in parts:
             rows, columns = self._taps(part)
             valid = np.outer([row is not None for row in rows], [column is not None for column in columns])
             channels = np.arange(*part[0])
-            used[channels] |= self.nonzero[channels] & valid
-        channels = np.flatnonzero(used.any(axis=(1, 2, 3)))
-        if not len(channels):
-            return slice(0, 0), used[:0]
-        over = slice(int(channels[0]), int(channels[-1]) + 1)
-        return over, used[over]
+            used[channels - first] |= self.nonzero[channels] & valid
+        return over, used
 
 
 @dataclass(frozen=True, eq=False)

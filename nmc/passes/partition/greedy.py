@@ -33,6 +33,12 @@ NODES_PER_CORE = 8
 AXON_SHARE = 3
 """... and until a node hears at most one third of a core's axons, where cutting helps."""
 
+BLOCKS = 1024
+"""Parts of the network by which clusters are compared before they are joined, ..."""
+
+NEAR = 32
+"""... and partners of which the messages in common are counted."""
+
 TRIES = 8
 """Nodes that may fail to fit before a cluster is closed."""
 
@@ -236,23 +242,59 @@ def coalesced(model: DemandModel, core: Core, heard: Mapping[str, IndexArray]) -
 
 def join_small(model: DemandModel, cores: Sequence[Core]) -> list[Core]:
     """Join whole clusters, the smallest first, each with the one that it shares most messages with."""
-    limits = model.target.core
-    joined = list(cores)
-    for core in sorted(cores, key=lambda c: c.neurons):
-        if not any(core is c for c in joined):
-            continue  # It has taken another cluster in already.
-        others = [
-            (sum(other.overlap(d) for d in core.demands), -number, other)
-            for number, other in enumerate(joined)
-            if other is not core and other.neurons + core.neurons <= limits.neurons
+    joined: list[Core | None] = list(cores)
+    counts = _axons_by_block(model, cores)
+    neurons, axons = np.array([c.neurons for c in cores]), np.array([c.in_axons for c in cores])
+    for number in np.argsort(neurons, kind="stable").tolist():
+        core = joined[number]
+        if core is None:
+            continue  # Another cluster has taken it in already.
+        ranked = [
+            (sum(other.overlap(d) for d in core.demands), -place, place)
+            for place in _partners(model, number, neurons, axons, counts)
+            if (other := joined[place]) is not None
         ]
-        for _, _, other in sorted(others, key=lambda item: item[:2], reverse=True)[:TRIES]:
-            together = _together(model, core, other)
+        for _, _, place in sorted(ranked, reverse=True)[:TRIES]:
+            other = joined[place]
+            together = None if other is None else _together(model, core, other)
             if together is not None:
-                joined[next(i for i, c in enumerate(joined) if c is other)] = together
-                joined = [c for c in joined if c is not core]
+                joined[place], joined[number] = together, None
+                counts[place] = _axons_by_block(model, [together])[0]
+                neurons[place], axons[place] = together.neurons, together.in_axons
+                neurons[number] = model.target.core.neurons + 1
                 break
-    return joined
+    return [core for core in joined if core is not None]
+
+
+def _partners(model: DemandModel, number: int, neurons: IndexArray, axons: IndexArray, counts: IndexArray) -> list[int]:
+    """Clusters that one may share a core with: their neurons fit, and their axons may; those with most in common.
+
+    Two clusters share at most as many axons as the smaller number in each block of source neurons.
+    """
+    limits = model.target.core
+    fits = neurons + neurons[number] <= limits.neurons
+    fits[number] = False
+    places = np.flatnonzero(fits)
+    used = np.flatnonzero(counts[number])
+    shared = np.minimum(counts[np.ix_(places, used)], counts[number, used]).sum(axis=1)
+    if limits.in_axons is not None:
+        fits = axons[places] + axons[number] - shared <= limits.in_axons
+        places, shared = places[fits], shared[fits]
+    nearest: list[int] = np.sort(places[np.argsort(-shared, kind="stable")[:NEAR]]).tolist()
+    return nearest
+
+
+def _axons_by_block(model: DemandModel, cores: Sequence[Core]) -> IndexArray:
+    """(cores, blocks) source neurons that each hears, in about `BLOCKS` blocks of all populations."""
+    sizes = {p.name: p.neurons for p in model.network.populations}
+    block = max(-(-sum(sizes.values()) // BLOCKS), 1)
+    places = dict(zip(sizes, np.cumsum([0, *(-(-n // block) for n in sizes.values())]).tolist(), strict=False))
+    counts = np.zeros((len(cores), sum(-(-n // block) for n in sizes.values())), dtype=np.int64)
+    for row, core in zip(counts, cores, strict=True):
+        for name, seen in core.seen.items():
+            starts = np.arange(0, sizes[name], block)
+            row[places[name] : places[name] + len(starts)] = np.add.reduceat(seen, starts, dtype=np.int64)
+    return counts
 
 
 def _together(model: DemandModel, one: Core, other: Core) -> Core | None:
