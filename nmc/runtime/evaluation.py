@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network
-from nmc.ir.reference import decode, encode
-from nmc.kernels.graph import execute_graph
-from nmc.kernels.layerwise import execute_network
-from nmc.kernels.mapped_tables import build_tables
-from nmc.runtime import simulator
 from nmc.runtime.accuracy import CurvePoint, OutputResult, StageResult
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
@@ -24,6 +17,7 @@ from nmc.runtime.device import Counters, Device
 from nmc.runtime.labels import Judge, judges
 from nmc.runtime.oracle_process import open_oracle
 from nmc.runtime.session import add_counters, run
+from nmc.runtime.stages import Batch, Outputs, flat, open_programs
 from nmc.runtime.tables import Shown, TextTable
 from nmc.runtime.tally import Tally
 
@@ -37,9 +31,6 @@ VALUES_MAX = 1 << 25
 """Values of the analog network in flight (256 MiB of float64)."""
 
 Progress = Callable[[str, float], None]
-
-Outputs = list[Array]
-"""Of every output, (n, values) float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,28 +110,23 @@ class Evaluation(Shown):
 
 @dataclass
 class _Mapped:
-    """The mapped stage keeps its tables, counts, and judges every step."""
+    """What the mapped stage gave so far: counts, and a judgement of every step."""
 
-    artifact: Artifact
-    threads: int | None
+    network: Network
     judges: tuple[Judge, ...]
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self._tables = build_tables(self.artifact.routed)
-        steps = range(self.artifact.network.timesteps)
+        steps = range(self.network.timesteps)
         self._tallies = [[Tally(judge) for _ in steps] for judge in self.judges]
 
-    def run(self, x: Array, wanted: Outputs, first: int) -> Outputs:
-        """Outputs of a batch that begins with sample number ``first``."""
-        network = self.artifact.network
-        execution = simulator.execute(self._tables, encode(network, x), threads=self.threads, curve=True)
-        if execution.counters is not None:
-            self.counters = add_counters(self.counters, execution.counters)
-        for number, curve in enumerate(execution.curves or ()):
-            for step, tally in enumerate(self._tallies[number]):
-                tally.add(network, _flat(decode(network, curve[:, step], number)), wanted[number], first)
-        return _decoded(network, execution.readouts)
+    def add(self, batch: Batch, wanted: Outputs, first: int) -> None:
+        """Count a batch that begins with sample number ``first``."""
+        if batch.counters is not None:
+            self.counters = add_counters(self.counters, batch.counters)
+        for number, curve in enumerate(batch.curve):
+            for tally, values in zip(self._tallies[number], curve, strict=True):
+                tally.add(self.network, values, wanted[number], first)
 
     def curve(self, output: int) -> tuple[CurvePoint, ...]:
         """Accuracy of one output by input steps."""
@@ -150,42 +136,33 @@ class _Mapped:
         )
 
 
-def _flat(outputs: Array) -> Array:
-    """(n, outputs) float64."""
-    return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
+def _batch(artifact: Artifact, memory: int | None) -> int:
+    """Samples in flight.
 
-
-def _decoded(network: Network, readouts: tuple[Array, ...]) -> Outputs:
-    return [_flat(decode(network, readout, number)) for number, readout in enumerate(readouts)]
-
-
-def _analog(graph: LayerGraph) -> Callable[[Array], Outputs]:
-    def run(x: Array) -> Outputs:
-        values = execute_graph(graph, x, graph.outputs)
-        return [_flat(values[name]) for name in graph.outputs]
-
-    return run
-
-
-def _layerwise(network: Network, threads: int | None) -> Callable[[Array], Outputs]:
-    def run(x: Array) -> Outputs:
-        return _decoded(network, execute_network(network, encode(network, x), threads=threads).readouts)
-
-    return run
-
-
-def _batch(artifact: Artifact) -> int:
+    Raises:
+        NmcError: ``memory-budget`` (exit 3): not even one fits.
+    """
+    # float64 values of the analog network, and the read-out of every step.
     values = sum(size(layer.shape) for layer in artifact.graph.layers)
-    return max(1, min(BATCH_MAX, VALUES_MAX // max(values, 1)))
+    network = artifact.network
+    values += network.timesteps * sum(size(network.by_name[spec.population].shape) for spec in network.outputs)
+    each = 8 * max(values, 1)
+    if memory is not None and memory < each:
+        raise NmcError.single(
+            "memory-budget",
+            f"one sample needs {each:,} bytes for its values, the budget is {memory:,}",
+            ExitCode.MODEL,
+            help="raise --memory",
+        )
+    return max(1, min(BATCH_MAX, (VALUES_MAX * 8 if memory is None else memory) // each))
 
 
-def _batches(artifact: Artifact, x: Array, isolated: bool) -> Iterator[tuple[int, Array, Outputs]]:
+def _batches(artifact: Artifact, x: Array, isolated: bool, step: int) -> Iterator[tuple[int, Array, Outputs]]:
     """The samples in batches: number of the first, samples, and what ONNX Runtime makes of them."""
-    step = _batch(artifact)
     with open_oracle(artifact.source_onnx, isolated=isolated) as oracle:
         for first in range(0, len(x), step):
             part = x[first : first + step]
-            yield first, part, [_flat(values) for values in oracle.outputs(part)]
+            yield first, part, [flat(values) for values in oracle.outputs(part)]
 
 
 def evaluate(
@@ -197,6 +174,8 @@ def evaluate(
     progress: Progress | None = None,
     device: Device | None = None,
     isolated: bool = False,
+    workers: int = 1,
+    memory: int | None = None,
 ) -> Evaluation:
     """Run all samples through the stages, batch by batch.
 
@@ -208,43 +187,57 @@ def evaluate(
         progress: called with what is being done and the fraction done.
         device: runs the samples too, as a last row under its name.
         isolated: ONNX Runtime runs in a process of its own, with limits.
+        workers: processes that share the samples; results do not depend on it.
+        memory: bytes that the samples in flight may take in each process; results do not depend on it.
 
     Raises:
-        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2), ONNX Runtime failed (exit 3), or the
-            device did.
+        NmcError: ``stage-unknown`` or ``data-labels`` (exit 2), ``memory-budget`` or ONNX Runtime failed (exit 3),
+            ``worker-lost`` (exit 6), or the device failed.
     """
     _check_stages(stages)
     order = [name for name in STAGES if name in stages]
     network = artifact.network
     found = judges(network, data)
-    runners: dict[str, Callable[[Array], Outputs]] = {
-        "simplified": _analog(artifact.graph),
-        "spiking": _layerwise(artifact.spiking, threads),
-        "quantized": _layerwise(network, threads),
-    }
     if device is not None:
         order.append(device.name)
-        runners[device.name] = lambda x: [_flat(values) for values in run(artifact, x, device).values]
-    mapped = _Mapped(artifact, threads, found) if "mapped" in order else None
+    mapped = _Mapped(network, found) if "mapped" in order else None
     tallies = {name: [Tally(judge) for judge in found] for name in order}
     seconds = dict.fromkeys(order, 0.0)
     begin, samples = time.perf_counter(), len(data.x)
-    for first, x, wanted in _batches(artifact, data.x, isolated):
-        for number, name in enumerate(order):
-            started = time.perf_counter()
-            if name == "mapped" and mapped is not None:
-                outputs = mapped.run(x, wanted, first)
-            else:
-                outputs = wanted if name == "onnx" else runners[name](x)
-            seconds[name] += time.perf_counter() - started
-            for tally, values, onnx in zip(tallies[name], outputs, wanted, strict=True):
+    programs = (artifact, [name for name in order if name in STAGES[1:]], threads, workers)
+    batches = _batches(artifact, data.x, isolated, _batch(artifact, memory))
+    for first, x, wanted, batch in _through(programs, batches):
+        outputs = {"onnx": wanted, **batch.outputs}
+        if device is not None:
+            outputs[device.name] = [flat(values) for values in run(artifact, x, device).values]
+        for name in order:
+            seconds[name] += batch.seconds.get(name, 0.0)
+            for tally, values, onnx in zip(tallies[name], outputs[name], wanted, strict=True):
                 tally.add(network, values, onnx, first)
-            if progress is not None:
-                progress("evaluate", min((first + len(x) * (number + 1) / len(order)) / samples, 1.0))
+        if mapped is not None:
+            mapped.add(batch, wanted, first)
+        if progress is not None:
+            progress("evaluate", min((first + len(x)) / samples, 1.0))
     results = tuple(_result(judge, {name: tallies[name][judge.output] for name in order}, mapped) for judge in found)
     if mapped is None:
         return Evaluation(samples, results, None, time.perf_counter() - begin)
-    return Evaluation(samples, results, mapped.counters, seconds["mapped"])
+    return Evaluation(samples, results, mapped.counters, seconds["mapped"] / workers)
+
+
+def _through(
+    programs: tuple[Artifact, Sequence[str], int | None, int], batches: Iterator[tuple[int, Array, Outputs]]
+) -> Iterator[tuple[int, Array, Outputs, Batch]]:
+    """Each batch with what the programs make of it; ``programs``: arguments of `open_programs`."""
+    given: deque[tuple[int, Array, Outputs]] = deque()
+
+    def samples() -> Iterator[Array]:
+        for batch in batches:
+            given.append(batch)
+            yield batch[1]
+
+    with open_programs(*programs) as runner:
+        for done in runner(samples()):
+            yield (*given.popleft(), done)
 
 
 def _check_stages(stages: Sequence[str]) -> None:

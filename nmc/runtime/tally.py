@@ -39,8 +39,10 @@ class Tally:
         elif labels is not None:
             wanted = labels
         self.samples += len(values)
-        self.squared_error += float(np.square(values - wanted).sum())
-        self.squared += float(np.square(wanted).sum())
+        # Sample by sample, so that no result depends on how samples are cut into batches.
+        for value, want in zip(values, wanted, strict=True):
+            self.squared_error += float(np.square(value - want).sum())
+            self.squared += float(np.square(want).sum())
 
     @property
     def top1(self) -> float | None:

@@ -178,3 +178,19 @@ def test_counters_add_up() -> None:
     b = Counters(spikes=5, synops_by_core={0: 3, 7: 4}, samples=2)
     total = add_counters(a, b)
     assert total.spikes == 6 and total.samples == 3 and dict(total.synops_by_core) == {0: 5, -1: 1, 7: 4}
+
+
+def test_any_number_of_workers_and_any_budget_give_the_same() -> None:
+    artifact, data = residual_artifact(), labelled(X[:12])
+    alone = evaluate(artifact, data)
+    network = artifact.network
+    each = 8 * (sum(int(np.prod(layer.shape)) for layer in artifact.graph.layers) + network.timesteps * 5)
+    for other in (evaluate(artifact, data, workers=2, memory=5 * each), evaluate(artifact, data, memory=each)):
+        assert other.outputs == alone.outputs and other.counters == alone.counters
+
+
+def test_a_budget_below_one_sample_is_refused() -> None:
+    with pytest.raises(NmcError) as failure:
+        evaluate(residual_artifact(), labelled(), memory=100)
+    assert failure.value.diagnostics[0].slug == "memory-budget" and failure.value.exit_code is ExitCode.MODEL
+    assert "100" in failure.value.diagnostics[0].message

@@ -1,0 +1,174 @@
+"""The programs of an artifact that one batch of samples goes through, in this process or in others."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.layers import LayerGraph
+from nmc.ir.network import Network
+from nmc.ir.reference import decode, encode
+from nmc.kernels.graph import execute_graph
+from nmc.kernels.layerwise import execute_network
+from nmc.kernels.mapped_tables import build_tables
+from nmc.kernels.parallel import available_threads
+from nmc.runtime import simulator
+from nmc.runtime.artifact import Artifact
+from nmc.runtime.device import Counters
+
+Outputs = list[Array]
+"""Of every output, (n, values) float64."""
+
+
+@dataclass
+class Batch:
+    """What the programs make of a batch.
+
+    Attributes:
+        outputs: by stage; ``seconds``: wall time of each.
+        curve: of the mapped program, for each output (T, n, values) after every step.
+        counters: of the mapped program.
+    """
+
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    curve: list[Array] = field(default_factory=list)
+    counters: Counters | None = None
+
+
+class Programs:
+    """Stages of an artifact, ready to run.
+
+    Args:
+        artifact: whose.
+        stages: names, ``onnx`` left out.
+        threads: at most this many.
+    """
+
+    def __init__(self, artifact: Artifact, stages: Sequence[str], threads: int | None = None) -> None:
+        self.network, self.threads = artifact.network, threads
+        self.mapped = build_tables(artifact.routed) if "mapped" in stages else None
+        known: dict[str, Callable[[Array], Outputs]] = {
+            "simplified": _analog(artifact.graph),
+            "spiking": _layerwise(artifact.spiking, threads),
+            "quantized": _layerwise(artifact.network, threads),
+        }
+        self.runners = {name: known[name] for name in stages if name in known}
+
+    def run(self, x: Array) -> Batch:
+        """One batch through all of them."""
+        batch = Batch()
+        for name, runner in self.runners.items():
+            begin = time.perf_counter()
+            batch.outputs[name] = runner(x)
+            batch.seconds[name] = time.perf_counter() - begin
+        if self.mapped is None:
+            return batch
+        begin = time.perf_counter()
+        run = simulator.execute(self.mapped, encode(self.network, x), threads=self.threads, curve=True)
+        batch.counters = run.counters
+        batch.outputs["mapped"] = decoded(self.network, run.readouts)
+        batch.seconds["mapped"] = time.perf_counter() - begin
+        for number, curve in enumerate(run.curves or ()):
+            steps = [flat(decode(self.network, curve[:, step], number)) for step in range(curve.shape[1])]
+            batch.curve.append(np.stack(steps))
+        return batch
+
+
+def flat(outputs: Array) -> Array:
+    """(n, outputs) float64."""
+    return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
+
+
+def decoded(network: Network, readouts: tuple[Array, ...]) -> Outputs:
+    """Read-outs as real values, output by output."""
+    return [flat(decode(network, readout, number)) for number, readout in enumerate(readouts)]
+
+
+def _analog(graph: LayerGraph) -> Callable[[Array], Outputs]:
+    def run(x: Array) -> Outputs:
+        values = execute_graph(graph, x, graph.outputs)
+        return [flat(values[name]) for name in graph.outputs]
+
+    return run
+
+
+def _layerwise(network: Network, threads: int | None) -> Callable[[Array], Outputs]:
+    def run(x: Array) -> Outputs:
+        return decoded(network, execute_network(network, encode(network, x), threads=threads).readouts)
+
+    return run
+
+
+Runner = Callable[[Iterator[Array]], Iterator[Batch]]
+"""Runs batches, in order."""
+
+
+@contextlib.contextmanager
+def open_programs(artifact: Artifact, stages: Sequence[str], threads: int | None, workers: int) -> Iterator[Runner]:
+    """The programs of an artifact in this process, or in as many others as there are workers.
+
+    Args:
+        artifact: whose.
+        stages: names, ``onnx`` left out.
+        threads: at most this many in this process; workers share the processors.
+        workers: processes; 1 is this one. Results do not depend on it.
+
+    Raises:
+        NmcError: ``worker-lost`` (exit 6): a process ended before its work was done.
+    """
+    if workers <= 1:
+        programs = Programs(artifact, stages, threads)
+        yield lambda batches: map(programs.run, batches)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "artifact.nmc"
+        artifact.save(path)
+        each = max(available_threads() // workers, 1)
+        # Forking a process that has threads is not safe.
+        start = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, start, _begin, (str(path), tuple(stages), each)) as pool:
+            yield lambda batches: _in_order(pool, batches, 2 * workers)
+
+
+_HERE: list[Programs] = []
+"""The programs of a worker process; empty in every other."""
+
+
+def _begin(path: str, stages: Sequence[str], threads: int) -> None:
+    _HERE.append(Programs(Artifact.load(path), stages, threads))
+
+
+def _run(x: Array) -> Batch:
+    return _HERE[0].run(x)
+
+
+def _in_order(pool: ProcessPoolExecutor, batches: Iterator[Array], most: int) -> Iterator[Batch]:
+    """Batches as they were given, a few of them in flight."""
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for x in batches:
+            waiting.append(pool.submit(_run, x))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise NmcError.single(
+            "worker-lost",
+            "a worker process ended before its samples were evaluated",
+            ExitCode.MISSING,
+            help="the system may have run out of memory: fewer --workers, or a smaller --memory",
+        ) from None
