@@ -1,6 +1,6 @@
 """Speed of the simulator: milliseconds per image, synaptic events per second, share of the processor's peak.
 
-    python benchmarks/simulation.py --data DIR [--repeats 5] [--images 64] [--lava] [--json FILE]
+    python benchmarks/simulation.py --data DIR [--repeats 5] [--images 320] [--lava] [--torch PYTHON] [--json FILE]
 
 DIR holds ``models/mnist_cnn.onnx`` and ``models/cifar_resnet20.onnx`` with ``mnist/{train,test}.npz`` and
 ``cifar10_jpeg/{train,test}.tar.xz``; what is not there is left out and said so. Times are processor
@@ -18,6 +18,7 @@ import json
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,13 +29,18 @@ from typing import NamedTuple
 
 import numpy as np
 from cifar import NORMALISED, images_of
+from simulation_networks import one_core_each, reference_network
 
 from nmc.backends.api import Options
 from nmc.compiler.driver import CompileRequest, compile_file
 from nmc.ir import reference
+from nmc.ir.network import Network
+from nmc.ir.neurons import LIF
 from nmc.kernels.compiled import compiled
 from nmc.kernels.dot import dot
+from nmc.kernels.fused_run import Worker
 from nmc.kernels.fused_tables import CONSTANT
+from nmc.kernels.layerwise import execute_network, joined_channels_last
 from nmc.kernels.mapped import execute_mapped, execute_steps
 from nmc.kernels.mapped_run import MappedRun
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
@@ -42,8 +48,8 @@ from nmc.kernels.tiers import LANES, ROWS, available_tiers
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Preprocessing, load_data
 
-RIVALS = ("torch", "spikingjelly", "sinabs", "brian2", "sanafe")
-"""Rivals that this benchmark would like to meet; the Lava interpreter is asked for with --lava."""
+RIVALS = ("spikingjelly", "sinabs", "brian2", "sanafe")
+"""Rivals that this benchmark would like to meet; Lava and PyTorch are asked for with --lava and --torch."""
 
 PEAK_GROUPS = 128
 """Groups of four channels of the peak's operands: they stay in the nearest cache."""
@@ -152,24 +158,31 @@ def median_ms(run: Callable[[np.ndarray], object], batches: list[np.ndarray], cl
     return statistics.median(found)
 
 
-def measure(work: Workload, arguments: argparse.Namespace, ceiling: float) -> dict[str, object]:
-    """One row: speeds of our simulator on one network, after its results were compared."""
-    artifact = compile_workload(work)
-    network = artifact.network
-    data = load_data(str(work.images), network.input.shape, Preprocessing.parse(work.preprocess))
-    inputs = reference.encode(network, data.x)
-    begin = time.perf_counter()
-    program = build_tables(artifact.routed)
+def measure(name: str, program: MappedProgram, inputs: np.ndarray, repeats: int, ceiling: float) -> dict[str, object]:
+    """One row: speeds of our simulator on one network, after its results were compared.
+
+    Args:
+        name: of the row.
+        program: core tables, not yet fused.
+        inputs: integers, (N, ...).
+        repeats: parts into which the inputs are cut.
+        ceiling: of `peak`.
+    """
+    network = program.network
+    begin = time.process_time()
     fused = program.fused
     execute_mapped(program, inputs[:1], threads=1)
-    first = time.perf_counter() - begin
+    first = time.process_time() - begin
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    execute_mapped(program, inputs[:64], threads=1)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1024
     few = inputs[:4]
     by_steps = execute_steps(program, few)
     equal = digest(execute_mapped(program, few)) == digest(by_steps)
     wanted = reference.run(network, inputs[0]).readout
     read = program.neurons[program.slots_by_population[network.output.population]]
     equal &= np.array_equal(by_steps.readouts[network.output.population][0, -1], wanted.reshape(-1)[read])
-    batches = np.array_split(inputs[: len(inputs) // arguments.repeats * arguments.repeats], arguments.repeats)
+    batches = np.array_split(inputs[: len(inputs) // repeats * repeats], repeats)
 
     def one_thread(batch: np.ndarray) -> object:
         return execute_mapped(program, batch, threads=1)
@@ -184,20 +197,79 @@ def measure(work: Workload, arguments: argparse.Namespace, ceiling: float) -> di
         lambda batch: execute_steps(program, batch[:2], threads=1), [b[:2] for b in batches], time.process_time
     )
     synops = float(by_steps.synops.sum()) / len(few)
-    row: dict[str, object] = {
-        "network": f"{work.name} T={work.timesteps}",
+    return {
+        "network": name,
         "path": "layers" if fused is not None else "steps",
         "ms_batch_1": round(single, 3),
         "ms_batch": round(alone, 3),
+        "ms_kernels": round(kernels_ms(program, batches), 3) if fused is not None else None,
         "giga_synops_per_second": round(synops / alone / 1e6, 2),
         "peak_share": round(products(program) / (alone / 1000) / ceiling, 3),
         "ms_step_by_step": round(steps, 2),
         "two_threads_gain": round(wall[0] / wall[1], 2),
-        "first_result_seconds": round(first, 2),
+        "memory_grown_mb": round(grown, 1),
+        "first_result_cpu_seconds": round(first, 2),
         "equal": equal,
     }
+
+
+def kernels_ms(program: MappedProgram, batches: list[np.ndarray]) -> float:
+    """Median milliseconds per image of the kernels alone: no results are collected, nothing is counted by core."""
+    if program.fused is None:
+        raise ValueError("a network that runs in layers")
+    worker, found = Worker(program.fused, available_tiers()[0]), []
+    for batch in batches:
+        flat = joined_channels_last(program.network, batch)
+        begin = time.process_time()
+        for sample in flat:
+            worker.run(sample)
+        found.append(1000 * (time.process_time() - begin) / len(flat))
+    return statistics.median(found)
+
+
+def compiled_row(work: Workload, arguments: argparse.Namespace, ceiling: float) -> dict[str, object]:
+    """The row of an ONNX file, compiled for loihi2."""
+    artifact = compile_workload(work)
+    data = load_data(str(work.images), artifact.network.input.shape, Preprocessing.parse(work.preprocess))
+    inputs, program = reference.encode(artifact.network, data.x), build_tables(artifact.routed)
+    row = measure(f"{work.name} T={work.timesteps}", program, inputs, arguments.repeats, ceiling)
     row["lava_ms"] = lava(artifact, data.x[:1]) if arguments.lava else "not run (--lava)"
     return row
+
+
+def reference_row(arguments: argparse.Namespace, ceiling: float) -> dict[str, object] | None:
+    """The row of `reference_network`, with PyTorch beside it where an interpreter has it."""
+    path = arguments.data / "mnist/test.npz"
+    if not path.exists():
+        return None
+    images = np.load(path)["x"][: arguments.images].reshape(-1, 1, 28, 28).astype(np.int64)
+    network = reference_network(images[:16])
+    row = measure("reference T=32", build_tables(one_core_each(network)), images, arguments.repeats, ceiling)
+    row["torch_ms"] = "not run (--torch PYTHON)"
+    if arguments.torch is not None:
+        row["torch_ms"], same = torch_ms(network, images[:40], arguments.torch)
+        row["equal"] = bool(row["equal"]) and same
+    return row
+
+
+def torch_ms(network: Network, images: np.ndarray, python: Path) -> tuple[dict[str, float], bool]:
+    """Milliseconds per image of PyTorch's forms, and whether both give our spikes and read-outs of the first image."""
+    weights = [q.connectivity.weight for q in network.projections]
+    weights[2] = weights[2][:, :, ::2, ::2]
+    held = {f"w{number}": weight for number, weight in enumerate(weights)}
+    neurons = [population.neuron for population in network.populations[1:4]]
+    held |= {f"theta{n}": neuron.threshold for n, neuron in enumerate(neurons) if isinstance(neuron, LIF)}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "network.npz"
+        np.savez(path, images=images, timesteps=network.timesteps, **held)
+        script = Path(__file__).parent / "simulation_torch.py"
+        done = subprocess.run([str(python), str(script), str(path)], capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout)
+    run = execute_network(network, images[:1], counts=True)
+    wanted = [[float(run.counts[f"p{n}"].sum())] for n in (1, 2, 3)] + [(run.readout.reshape(-1) / 64).tolist()]
+    return {name: round(value, 3) for name, value in answer["ms"].items()}, all(
+        found == wanted for found in answer["answers"].values()
+    )
 
 
 def lava(artifact: Artifact, x: np.ndarray) -> object:
@@ -228,6 +300,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--lava", action="store_true")
+    parser.add_argument("--torch", type=Path, help="an interpreter that has PyTorch")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ceiling = peak()
@@ -235,11 +308,15 @@ def main() -> int:
         f"{platform.processor() or platform.machine()}, {available_tiers()[0].name}: "
         f"{ceiling / 1e9:.0f} G products/s peak"
     )
-    rows = []
+    rows: list[dict[str, object]] = []
+    small = reference_row(arguments, ceiling)
+    if small is not None:
+        rows.append(small)
+        print(json.dumps(small), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for work in workloads(arguments.data, Path(scratch), arguments.images):
-            rows.append(measure(work, arguments, ceiling))
-            print(json.dumps(rows[-1]))
+            rows.append(compiled_row(work, arguments, ceiling))
+            print(json.dumps(rows[-1]), flush=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = {
         "peak_giga_products": round(ceiling / 1e9),

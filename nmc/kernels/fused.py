@@ -8,7 +8,7 @@ and no message a byte. What it computes and counts is then what the tables say, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -59,6 +59,7 @@ class FusedProgram:
         tables: for the kernels.
         blank: bytes of all messages, when there are none.
         scratch: sums of one block of a few pixels, at most; ``totals``: sums of one layer.
+        spare: memory of threads that no run uses now (`nmc.kernels.fused_run.Worker`).
     """
 
     program: MappedProgram
@@ -67,6 +68,7 @@ class FusedProgram:
     blank: NDArray[np.uint8]
     scratch: int
     totals: int
+    spare: list[object] = field(default_factory=list)
 
     def takes(self, inputs: Array) -> bool:
         """Whether these inputs stay within the bounds that were proved."""

@@ -19,7 +19,7 @@ from nmc.kernels.parallel import parallel
 from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs
 
 
-class _Worker:
+class Worker:
     """The messages and counts of one thread."""
 
     def __init__(self, fused: FusedProgram, tier: Tier) -> None:
@@ -40,6 +40,12 @@ class _Worker:
         breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or tiers[n] != tiers[n - 1]]
         ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
         self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
+
+    def reset(self) -> None:
+        """Forget what was counted; messages of the last sample are written over by the next."""
+        self.tables.tally[:] = 0
+        for counted in (*self.spikes, *self.changes):
+            counted[:] = 0
 
     def tier_of(self, layer: FusedLayer) -> Tier:
         """The tier, or the portable one for a layer whose products might saturate it."""
@@ -159,14 +165,14 @@ def execute_fused(
     order, slots, steps = fused.order, program.slots_by_population, network.timesteps
     readouts = {n: np.zeros((len(inputs), steps, len(order[n])), dtype=np.int64) for n in network.read_outs}
     sent = np.zeros((len(inputs), steps if keep_messages else 0, len(program.neurons)), dtype=np.int64)
-    workers: list[_Worker] = []
-    idle: list[_Worker] = []
+    workers: list[Worker] = []
     lock, done = threading.Lock(), [0]
+    idle: list[Worker] = []
 
     def one(index: int) -> None:
         with lock:
             if not idle:
-                workers.append(_Worker(fused, tier))
+                workers.append(_worker(fused, tier))
                 idle.append(workers[-1])
             worker = idle.pop()
         for name, potentials in worker.run(flat_inputs[index]).items():
@@ -183,12 +189,24 @@ def execute_fused(
 
     parallel(one, len(inputs), threads)
     fired, changed = _counts(fused, workers)
+    for worker in workers:
+        worker.reset()
+    fused.spare.extend(workers)
     return MappedRun(
         readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0
     )
 
 
-def _counts(fused: FusedProgram, workers: list[_Worker]) -> tuple[IndexArray, IndexArray]:
+def _worker(fused: FusedProgram, tier: Tier) -> Worker:
+    """A spare worker of this tier, or a new one: making it costs more than an image."""
+    try:
+        worker = fused.spare.pop()
+    except IndexError:
+        return Worker(fused, tier)
+    return worker if isinstance(worker, Worker) and worker.tier == tier else Worker(fused, tier)
+
+
+def _counts(fused: FusedProgram, workers: list[Worker]) -> tuple[IndexArray, IndexArray]:
     """Messages by slot, and updates that changed something by slice."""
     program = fused.program
     fired = np.zeros(len(program.neurons), dtype=np.int64)

@@ -7,6 +7,7 @@ depend on the number of threads.
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from nmc.kernels.neurons import (
     State,
 )
 from nmc.kernels.parallel import parallel
-from nmc.kernels.tiers import available_tiers
+from nmc.kernels.tiers import Tier, available_tiers
 
 _NARROW = 1 << 30
 """Sums, states and parameters below it cannot overflow 32 bits in one step."""
@@ -216,8 +217,7 @@ def execute_mapped(
     """
     fused = None if keep_potentials else program.fused
     if fused is not None and fused.takes(inputs):
-        tier = available_tiers()[0]
-        return execute_fused(fused, inputs, tier, keep_messages=keep_messages, threads=threads, progress=progress)
+        return execute_fused(fused, inputs, _fastest(), keep_messages=keep_messages, threads=threads, progress=progress)
     return execute_steps(
         program,
         inputs,
@@ -226,6 +226,11 @@ def execute_mapped(
         threads=threads,
         progress=progress,
     )
+
+
+@functools.cache
+def _fastest() -> Tier:
+    return available_tiers()[0]
 
 
 def execute_steps(
