@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nmc.compiler.frontends.onnx import SourceModel
+from nmc.compiler.frontends.onnx.budget import multiplications
 from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from nmc.compiler.driver import CompileRequest
 
 ASSUMED_SAMPLES = 64
-"""Seeded inputs used where the user gives none."""
+"""Seeded inputs used where the user gives none, at the most."""
+
+ASSUMED_WORK = 1 << 34
+"""Multiplications that all of them together may take: a VGG-19 takes as many for one."""
 
 SAMPLES_MAX = 1024
 """Of the user's samples that are used; more only take longer."""
@@ -85,6 +89,12 @@ class CalibrationOracle:
         return {name: self._known[name] for name in names}
 
 
+def assumed_samples(graph: LayerGraph) -> int:
+    """How many seeded inputs stand in for data: fewer for networks that take long for each."""
+    work = sum(multiplications(layer) for layer in graph.layers)
+    return int(np.clip(ASSUMED_WORK // max(work, 1), 1, ASSUMED_SAMPLES))
+
+
 def calibration_inputs(model: SourceModel, request: CompileRequest, sink: DiagnosticSink) -> tuple[Data | None, Array]:
     """The user's calibration data, and the inputs to calibrate on: seeded ones where there are none.
 
@@ -107,19 +117,20 @@ def calibration_inputs(model: SourceModel, request: CompileRequest, sink: Diagno
             ExitCode.USAGE,
             help="give samples of the training data: --calib calib.npz",
         )
+    count = assumed_samples(model.graph)
     ranges = dict.fromkeys("[0, 1)" if ends is None else f"[{ends[0]}, {ends[1]}]" for ends in model.integers)
     sink.warning(
         "calibration-missing",
-        f"no calibration data: ranges come from {ASSUMED_SAMPLES} seeded inputs in {' and '.join(ranges)}; "
-        "accuracy is not assured",
+        f"no calibration data: ranges come from {count} seeded input{'s' if count > 1 else ''} in "
+        f"{' and '.join(ranges)}; accuracy is not assured",
         help=f"nmc compile {model.name}.onnx --target {request.target} --calib calib.npz",
     )
     generator = np.random.default_rng([request.seed, *b"assumed-inputs"])
     parts = []
     for shape, ends in zip(shapes.values(), model.integers, strict=True):
         if ends is None:
-            parts.append(generator.random((ASSUMED_SAMPLES, *shape), dtype=np.float32))
+            parts.append(generator.random((count, *shape), dtype=np.float32))
         else:
-            drawn = generator.integers(ends[0], ends[1] + 1, (ASSUMED_SAMPLES, *shape))
+            drawn = generator.integers(ends[0], ends[1] + 1, (count, *shape))
             parts.append(drawn.astype(np.float32))
     return None, joined(parts)

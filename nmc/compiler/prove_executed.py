@@ -63,8 +63,8 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         for _, stored in pairs:
             coarse = np.broadcast_to(np.exp2(-stored.shift.astype(np.float64)), unit.shape) * unit * step
             connectivity = stored.connectivity
-            squares = np.broadcast_to(np.square(coarse)[connectivity.row_channel()] / 12, connectivity.weight.shape)
-            squares = squares * _alike(connectivity)
+            squares = (np.square(coarse) * _alike(connectivity) / 12)[connectivity.row_channel()]
+            squares = np.broadcast_to(squares, connectivity.weight.shape)
             power = squares_by_channel(sent[stored.source].astype(np.float64))
             variance = variance + squared_gain(connectivity, squares, power)
         bound = SAFETY * np.sqrt(variance)
