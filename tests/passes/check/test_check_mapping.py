@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from nmc.hardware.target import CoreLimits
 from nmc.ir.connectivity import Conv2d, Pool
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Place
@@ -15,7 +17,7 @@ from nmc.passes.check import reach as recounting
 from nmc.passes.check.reach import Recount
 from nmc.passes.partition.count import count_all
 from nmc.testing.random_networks import random_network
-from tests.passes.networks import SMALL, conv_net, residual_net
+from tests.passes.networks import SMALL, Build, conv_net, residual_net, weights
 from tests.passes.targets import chip, context, mapped, tight
 
 
@@ -146,3 +148,22 @@ def test_stored_kernel_entries_are_those_of_some_synapse(seed):
                 used[taps.channels] |= taps.taps
                 entries = np.unique(entry[neurons_of(box, shape)[target]])
                 assert recount.kernel(projection)[used].sum() == len(entries)
+
+
+def test_memory_is_that_of_populations_and_not_of_cores():
+    """Counted in windows, core by core: full arrays for every slice would take ten times as much."""
+    rng = np.random.default_rng(0)
+    shape = (16, 40, 40)
+    build = Build((3, 40, 40)).add("a", [("in", Conv2d(weights(rng, 16, 3, 3, 3), (3, 40, 40), pads=(1, 1, 1, 1)), 1)])
+    for before, name in ("ab", "bc"):
+        build.add(name, [(before, Conv2d(weights(rng, 16, 16, 3, 3), shape, pads=(1, 1, 1, 1)), 1)])
+    network = build.network()
+    target = chip(CoreLimits(neurons=512, in_axons=4096), tiles_x=16, tiles_y=8, chips_max=1)
+    routed = mapped(network, target)
+    assert routed.cores_used > 100
+    tracemalloc.start()
+    assert mapping_diagnostics(routed, target) == ()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    full = 8 * network.by_name["a"].neurons
+    assert peak < 10 * full < routed.cores_used * full / 10
