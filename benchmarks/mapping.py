@@ -1,6 +1,9 @@
-"""Partitioners on the networks that published mappers are measured on: prints Markdown tables.
+"""Mappers on the networks that published mappers are measured on: prints Markdown tables.
 
-    python benchmarks/mapping.py [--only LeNet,...] [--json FILE]
+    python benchmarks/mapping.py [--sections partition,aims,placement] [--only LeNet,...] [--json FILE] [--plot SVG]
+
+Section partition runs every engine on every network, aims what each ``--optimise`` is best at, and
+placement every placer on cluster nets.
 
 A packet is a spike that goes to one other core: packets are spikes times distinct other cores.
 All methods see the same graph, the same rates (log-normal, median 8 spikes per inference, sigma
@@ -19,16 +22,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mapping_cost as costs
+import mapping_placement as placement
 import mapping_rivals as rivals
 import mapping_workloads as workloads
 import numpy as np
+from mapping_plot import scatter
 
 from nmc.hardware.target import CoreLimits
 from nmc.ir.network import Network
 from nmc.kernels.partition_search import cut_weight, usage
 from nmc.passes.partition.irregular import neuron_graph
 from nmc.passes.partition.macro import MacroGraph, limits_of, macro_graph, node_sizes, units_of
-from nmc.passes.partition.overlap_cores import graph_parts
+from nmc.passes.partition.mt_kahypar import is_installed
+from nmc.passes.partition.overlap_graph import graph_parts
 
 TILES = (2, 4, 8, 16)
 SPARE = 0.03
@@ -61,8 +68,16 @@ CASES = {
     "ImgSmooth": Case(workloads.image_smoothing, 256, 1024),
     **{f"S_{n}": Case(lambda n=n: workloads.chain(n), 256, 1024) for n in (1000, 1500, 2000, 2500)},
     "random reservoir": Case(workloads.random_reservoir, 256, 4096),
+    "local reservoir 10k": Case(lambda: workloads.local_reservoir(10_000), 256, 4096),
     "local reservoir": Case(workloads.local_reservoir, 256, 4096),
 }
+
+SECTIONS = ("partition", "aims", "placement")
+
+AIMS = ("energy", "traffic", "latency", "cores")
+
+AIMED = ("LeNet",)
+"""Networks whose aims are compared."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +103,18 @@ class Clock:
         return time.process_time() - self.cpu, time.perf_counter() - self.wall
 
 
-def macro_of(network: Network, case: Case) -> MacroGraph:
-    """The macro-graph of a case."""
+def macro_of(network: Network, case: Case, *, own_core: bool = False) -> MacroGraph:
+    """The macro-graph of a case.
+
+    Args:
+        network: layered.
+        case: its limits.
+        own_core: whether a packet to the sender's own core counts.
+    """
     rates = workloads.rates_of(network)
     units = units_of(network, {p.name: case.chunk for p in network.populations})
     limits = limits_of(CoreLimits(case.neurons, case.axons))
-    return macro_graph(network, units, rates, limits, node_sizes(units))
+    return macro_graph(network, units, rates, limits, node_sizes(units), own_core=own_core)
 
 
 def on_graph(method: str, macro: MacroGraph, find: Callable[[], np.ndarray | None], head: float = 0.0) -> Row:
@@ -109,9 +130,11 @@ def on_graph(method: str, macro: MacroGraph, find: Callable[[], np.ndarray | Non
     return Row(method, cores, cut_weight(macro.graph, part, cores), over, cpu + head, wall + head)
 
 
-def own(macro: MacroGraph) -> np.ndarray:
-    """The own partitioner."""
-    return graph_parts(macro, np.random.default_rng(SEED), "traffic")
+def own(macro: MacroGraph, optimise: str = "traffic", effort: str = "normal") -> np.ndarray | None:
+    """The own partitioner; None: it is to try Mt-KaHyPar, which is not installed."""
+    if effort == "high" and not is_installed():
+        return None
+    return graph_parts(macro, np.random.default_rng(SEED), optimise, effort)
 
 
 def layered_rows(network: Network, case: Case) -> Iterator[Row]:
@@ -144,6 +167,7 @@ def layered_rows(network: Network, case: Case) -> Iterator[Row]:
             name = "METIS, communication volume" if volume else "METIS, edge cut"
             yield _neuron_row(name, source, target, rates, fewest, case, volume=volume)
     yield on_graph("overlap (own)", macro, lambda: own(macro), build)
+    yield on_graph("overlap (own), --effort high", macro, lambda: own(macro, effort="high"), build)
     yield on_graph(
         "Mt-KaHyPar deterministic, macro-nodes",
         macro,
@@ -197,6 +221,50 @@ def reservoir_rows(reservoir: workloads.Reservoir, case: Case) -> Iterator[Row]:
     yield on_graph("overlap (own)", graph, lambda: own(graph), build)
 
 
+def aim_rows(name: str, case: Case) -> Iterator[dict]:
+    """What every aim costs by the compiler's models, METIS' communication volume first."""
+    network = case.build()
+    rates = workloads.spike_counts(sum(p.neurons for p in network.populations))
+    source, target = rivals.synapses(network)
+    fewest = int(np.ceil(len(rates) / case.neurons * (1 + SPARE)))
+    rival = rivals.metis(source, target, rates, fewest, volume=True)
+    if rival is None:
+        yield {"case": name, "aim": "METIS, communication volume"}
+    else:
+        yield {
+            "case": name,
+            "aim": "METIS, communication volume",
+            **vars(costs.cost_of(network, rival.astype(np.int64), rates)),
+        }
+    for aim in AIMS:
+        macro = macro_of(network, case, own_core=aim != "traffic")
+        part = costs.neuron_parts(network, macro, own(macro, aim))
+        yield {"case": name, "aim": f"--optimise {aim}", **vars(costs.cost_of(network, part, rates))}
+
+
+def aim_table(name: str, case: Case, rows: list[dict]) -> str:
+    """The aims of a case as Markdown."""
+    lines = [
+        f"**{name}**, {case.neurons} neurons / {case.axons} input axons per core, {costs.STEPS} steps, "
+        f"{costs.TARGET} by {costs.PROFILE}\n",
+        "| aim | cores | packets, own core too | packets to other cores | energy (uJ) | of METIS | step (us) "
+        "| of METIS | busiest core (synaptic operations) |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    first = rows[0]
+    for row in rows:
+        if "cores" not in row:
+            lines.append(f"| {row['aim']} | not run | | | | | | | |")
+            continue
+        shares = [f"{row[key] / first[key]:.3f}" if "cores" in first else "" for key in ("energy_nj", "step_us")]
+        lines.append(
+            f"| {row['aim']} | {row['cores']} | {row['packets']:,.0f} | {row['between']:,.0f} | "
+            f"{row['energy_nj'] / 1000:.2f} | {shares[0]} | {row['step_us']:.2f} | {shares[1]} | "
+            f"{row['busiest']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def table(name: str, case: Case, rows: list[Row]) -> str:
     """The rows of a case as Markdown."""
     lines = [
@@ -221,23 +289,37 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"some of: {', '.join(CASES)}")
+    parser.add_argument("--sections", default="partition", help=f"some of: {', '.join(SECTIONS)}; all")
+    parser.add_argument("--plot", type=Path, help="also draw packets against CPU time here (SVG)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else list(CASES)
-    unknown = [name for name in names if name not in CASES]
+    sections = list(SECTIONS) if arguments.sections == "all" else arguments.sections.split(",")
+    unknown = [name for name in names if name not in CASES] + [s for s in sections if s not in SECTIONS]
     if unknown:
-        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
+        parser.error(f"no such case or section: {', '.join(unknown)}; there are {', '.join((*CASES, *SECTIONS))}")
     print(f"Python {platform.python_version()}, {platform.machine()}, seed {SEED}\n")
-    document = []
-    for name in names:
+    document: list[dict] = []
+    for name in names if "partition" in sections else ():
         case = CASES[name]
         built = case.build()
-        found = layered_rows(built, case) if isinstance(built, Network) else reservoir_rows(built, case)
-        rows = list(found)
+        rows = list(layered_rows(built, case) if isinstance(built, Network) else reservoir_rows(built, case))
         print(table(name, case, rows) + "\n", flush=True)
         document.append({"case": name, "neurons": case.neurons, "axons": case.axons, "rows": [vars(r) for r in rows]})
+    for name in AIMED if "aims" in sections else ():
+        found = list(aim_rows(name, CASES[name]))
+        print(aim_table(name, CASES[name], found) + "\n", flush=True)
+        document.append({"case": name, "section": "aims", "rows": found})
+    if "placement" in sections:
+        placement.warm_up()
+        for name, net in placement.NETS.items():
+            placers = list(placement.placement_rows(net))
+            print(placement.placement_table(name, net, placers) + "\n", flush=True)
+            document.append({"case": name, "section": "placement", "rows": [vars(r) for r in placers]})
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.plot is not None:
+        arguments.plot.write_text(scatter([d for d in document if "section" not in d]), encoding="utf-8")
 
 
 if __name__ == "__main__":
