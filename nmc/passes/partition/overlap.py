@@ -22,7 +22,7 @@ class PartitionOverlap:
     Attributes:
         optimise: ``energy`` counts a packet for every core that hears a spike; ``traffic`` leaves the
             sender's own core out; ``cores`` takes the fewest cores first; ``latency`` levels the
-            synaptic operations of the cores, with a quarter more cores than would do.
+            synaptic operations of the cores, with a fifth more cores than would do.
         tries: bisections of the whole network, of which the best is kept.
         effort: ``high`` tries Mt-KaHyPar, too, where the extra ``hypergraph`` is installed.
     """

@@ -18,7 +18,7 @@ from nmc.passes.partition.units import OPERATIONS
 SLACK = 0.03
 """Cores beyond the fewest: room to move nodes."""
 
-MORE_CORES = 0.25
+MORE_CORES = 0.2
 """Cores beyond the fewest where time counts: work is spread."""
 
 UNEVEN_WORK = 1.1
@@ -47,6 +47,9 @@ SCARCE_AXONS = 0.7
 
 HOPELESS = 0.5
 """... and large graphs in which they are filled with fewer are not bisected."""
+
+FREE = 100_000
+"""Pins of a graph that is cut for the fewest cores, too, where packets to the own core count."""
 
 QUICK = 300_000
 """Pins of a graph that is not large: larger ones of neurons are not bisected, but moved neuron by neuron."""
@@ -78,7 +81,8 @@ def graph_parts(
     limits = np.minimum(macro.limits, UNLIMITED)
     use = graph.sizes.sum(axis=0)
     slack = {"cores": 0.0, "latency": MORE_CORES}.get(optimise, SLACK)
-    cores = max(int(np.ceil(float((use / limits).max()) * (1 + slack))), 1)
+    filling = float((use / limits).max())
+    cores, fewest = max(int(np.ceil(filling * (1 + slack))), 1), max(int(np.ceil(filling)), 1)
     if optimise == "latency" and len(limits) > OPERATIONS:
         limits[OPERATIONS] = max(int(use[OPERATIONS] / cores * UNEVEN_WORK), int(graph.sizes[:, OPERATIONS].max()))
     # Pixels of layers are bisected well; neurons that hear anybody leave cores half empty.
@@ -87,7 +91,11 @@ def graph_parts(
     if filled >= SCARCE_AXONS and not macro.units and len(graph.pins) > QUICK:
         found.append(moved_parts(graph, limits, cores, generator))
     elif filled > HOPELESS or len(graph.pins) <= QUICK:
-        found.append(_refined(graph, bisected(graph, limits, cores, generator, Effort()), limits, generator))
+        # One seed for every number of cores: an aim that tries another's number finds what that one finds.
+        seed = int(generator.integers(1 << 62))
+        for count in sorted({cores, fewest}) if optimise == "energy" and len(graph.pins) <= FREE else [cores]:
+            own = np.random.default_rng([seed, count])
+            found.append(_refined(graph, bisected(graph, limits, count, own, Effort()), limits, own))
     if filled < SCARCE_AXONS:
         found.append(grown(graph, np.arange(len(graph.sizes)), limits, len(graph.sizes)))
     if effort == "high" and optimise != "latency" and filled >= SCARCE_AXONS and len(graph.pins) <= LARGE:
