@@ -220,8 +220,8 @@ def _offset_negated(patches: Patches) -> None:
 
 def _graded_shift(patches: Patches) -> None:
     def solve(original: Any, fit: Any, *args: Any) -> Any:
-        stored, scale = original(fit, *args)
-        return [replace(p, shift=p.shift + (np.arange(len(p.shift)) == 0)) for p in stored], scale
+        found = original(fit, *args)
+        return replace(found, stored=[replace(p, shift=p.shift + (np.arange(len(p.shift)) == 0)) for p in found.stored])
 
     patches.wrap(fit_graded.GradedFit, "solve", solve)
 
@@ -235,8 +235,8 @@ def _graded_bias_unscaled(patches: Patches) -> None:
 
 def _graded_mixed_scales(patches: Patches) -> None:
     def solve(original: Any, fit: Any, *args: Any) -> Any:
-        stored, scale = original(fit, *args)
-        return stored, scale[::-1]
+        found = original(fit, *args)
+        return replace(found, scale=found.scale[::-1])
 
     patches.wrap(fit_graded.GradedFit, "solve", solve)
 
