@@ -95,12 +95,6 @@ def test_functions_of_the_model(tmp_path: Path) -> None:
 REFUSED = [
     ([helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2])], {}, [3, 4, 4], "AveragePool"),
     ([helper.make_node("GlobalMaxPool", ["x"], ["y"])], {}, [3, 20, 20], "in steps"),
-    (
-        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1])],
-        {},
-        [3, 8, 8],
-        "without dilation",
-    ),
     ([helper.make_node("Celu", ["x"], ["y"], alpha=-1.0)], {}, [4], "Relu"),
     ([helper.make_node("Cast", ["x"], ["c"], to=6), helper.make_node("Cast", ["c"], ["y"], to=1)], {}, [4], "floating"),
     ([helper.make_node("Mul", ["x", "x"], ["y"])], {}, [4], "gating"),

@@ -122,6 +122,20 @@ def test_averages_with_dilation(tmp_path: Path, attributes: Attributes) -> None:
     read_exactly(model_of([node], {}, ["N", 2, 8, 9], opset=19), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"pads": [1, 0, 1, 1]},
+        {"pads": [2, 1, 1, 1], "strides": [2, 3]},
+        {"strides": [3, 2], "ceil_mode": 1},
+        {"pads": [1, 1, 0, 1], "strides": [3, 2], "ceil_mode": 1},
+    ],
+)
+def test_maxima_with_dilation(tmp_path: Path, attributes: Attributes) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], dilations=[2, 3], **attributes)
+    read_exactly(model_of([node], {}, ["N", 2, 8, 9], opset=12), tmp_path)
+
+
 @pytest.mark.parametrize("scales", [(2.0, 3.0), (1.5, 2.3), (0.5, 0.7)])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("opset", [7, 8, 9, 10])

@@ -8,10 +8,11 @@ import numpy as np
 
 from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
+from nmc.compiler.frontends.onnx.operators_move import copying
 from nmc.compiler.frontends.onnx.operators_resize import along_axes
 from nmc.compiler.frontends.onnx.window import ImageView, Window, WindowAxis, resolve_axes
 from nmc.ir.connectivity import Conv2d, Shape, size
-from nmc.ir.layers import AveragePool, Linear, MaxPool, Op
+from nmc.ir.layers import AveragePool, Linear, Maximum, MaxPool, Op
 
 GLOBAL_WINDOW_MAX = 256
 """Values of a map under a global maximum: each but one takes a neuron."""
@@ -63,12 +64,37 @@ def import_max_pool(node: Node, graph: GraphBuilder) -> None:
     view, axes = ImageView(node, graph), _axes(node, graph)
     dilations = [axis.dilation for axis in axes]
     if max(dilations) > 1 and (any(a.before or a.after for a in axes) or node.integer("ceil_mode", 0)):
-        raise Refusal(
-            "operator-unsupported",
-            f"dilations {dilations} together with padding or ceil_mode",
-            "use a pooling without dilation, or without padding",
-        )
+        _largest_of_taps(node, graph, axes)
+        return
     _pool(node, view, axes, lambda w, _: MaxPool(w.kernel, w.stride, w.pads, w.dilation))
+
+
+def _largest_of_taps(node: Node, graph: GraphBuilder, axes: tuple[WindowAxis, ...]) -> None:
+    """A maximum over windows that reach outside: axis by axis the largest of the taps.
+
+    A tap outside reads what the first tap inside reads, which changes no maximum.
+    """
+    source, shape = node.input(0), graph.activation(node, 0)
+    for number, axis in enumerate(axes, start=1):
+        windows = axis.count(ceil=bool(node.integer("ceil_mode", 0)))
+        places = np.arange(windows)[:, None] * axis.stride - axis.before + np.arange(axis.kernel) * axis.dilation
+        inside = (places >= 0) & (places < axis.size)
+        if not inside.any(axis=1).all():
+            raise Refusal(
+                "operator-unsupported",
+                "a window lies in the padding only",
+                "use a pooling without dilation, or padding",
+            )
+        first = np.take_along_axis(places, inside.argmax(axis=1)[:, None], axis=1)
+        taps = np.where(inside, places, first).T
+        made = (*shape[:number], windows, *shape[number + 1 :])
+        elements = np.arange(size(shape)).reshape(shape)
+        copies = [Linear(copying(elements.take(tap, axis=number), shape), np.zeros(shape[0])) for tap in taps]
+        names = tuple(graph.add_inner(node, f"tap{number}", copy, (source,), made) for copy in copies)
+        if number == len(axes):
+            graph.add(node, Maximum(), names, made)
+        else:
+            source, shape = graph.add_inner(node, f"largest{number}", Maximum(), names, made), made
 
 
 def _axes(node: Node, graph: GraphBuilder) -> tuple[WindowAxis, ...]:
