@@ -22,8 +22,8 @@ class PlaceAuto:
 
     Starts are row-major order, stripes of the mesh in the order of the network and in that of the
     Fiedler vector, and spectral coordinates that are drawn together and spread over the mesh again
-    and again. Up to `FEW` clusters hill climbing and annealing from row-major order run too, so that
-    neither is ever better. The fewest hop-weighted packets are kept.
+    and again. Hill climbing from row-major order and, up to `FEW` clusters, annealing from there run
+    too, so that neither is ever better. The fewest hop-weighted packets are kept.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
@@ -56,11 +56,10 @@ def best_found(problem: Problem, context: Context, moves: int) -> IndexArray:
     rows = problem.row_major()
     if len(rows) < 2:
         return rows
-    generator = context.generator(PlaceAuto.name)
-    found = [rows]
-    if len(rows) <= FEW:
-        found.append(climb(problem, rows, context.generator(PlaceHillClimb.name)))
-        found.append(annealed(problem, found[-1], context.generator(PlaceAnneal.name), moves))
-    best: IndexArray = min([*starts(problem, generator), *found], key=problem.cost)
-    found.append(annealed(problem, best, generator, moves))
+    climbed = climb(problem, rows, context.generator(PlaceHillClimb.name))
+    best: IndexArray = min([climbed, *starts(problem, context.generator(PlaceAuto.name))], key=problem.cost)
+    # Where climbing found the best start, this is what annealing by name finds.
+    found = [rows, climbed, annealed(problem, best, context.generator(PlaceAnneal.name), moves)]
+    if best is not climbed and len(rows) <= FEW:
+        found.append(annealed(problem, climbed, context.generator(PlaceAnneal.name), moves))
     return min(found, key=problem.cost)
