@@ -14,7 +14,7 @@ from nmc.backends.api import Backend, Options, Payload
 from nmc.compiler.calibration import CalibrationOracle, calibration_inputs
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.isolation import read_isolated
-from nmc.compiler.frontends.onnx import SourceModel, read_model
+from nmc.compiler.frontends.onnx import SourceModel
 from nmc.compiler.manifest import Calibration, make_manifest
 from nmc.compiler.plugins import find_target
 from nmc.compiler.proof import (
@@ -272,6 +272,16 @@ def _prove(source: SourceModel, levels: _Levels, routed: Routed, inputs: Array, 
         prove_read_outs(simplified, routed, inputs)
 
 
+def _read(model: Path, isolated: bool) -> SourceModel:
+    """The file, read in a child process or in this one."""
+    if isolated:
+        return read_isolated(model)
+    # Imported here: it loads the ONNX libraries, which a process that leaves the file to others does without.
+    from nmc.compiler.frontends.onnx import read_model
+
+    return read_model(model)
+
+
 def compile_file(model: Path, request: CompileRequest, progress: Progress = lambda text, fraction: None) -> Compiled:
     """Compile an ONNX file.
 
@@ -287,7 +297,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     clock, sink = _Clock(progress), DiagnosticSink()
     pins = Pins.of(request.options.pins)
     backend, target = find_target(request.target)
-    source = read_isolated(model) if request.isolated else read_model(model)
+    source = _read(model, request.isolated)
     sink.items.extend(source.warnings)
     data, inputs = calibration_inputs(source, request, sink)
     # At least one sample is left on either side.

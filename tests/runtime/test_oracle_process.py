@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -107,8 +108,6 @@ def test_the_process_ends_with_its_oracle() -> None:
 
 def test_this_process_does_not_load_onnx_runtime(tmp_path: Path) -> None:
     """Neither it nor the ONNX library is loaded where a model is run in another process."""
-    import subprocess
-
     code = (
         "import sys, numpy as np\n"
         "from nmc.runtime import evaluation, verification\n"
@@ -221,3 +220,16 @@ def test_a_proof_that_would_take_all_memory_is_an_error() -> None:
     with pytest.raises(NmcError, match=r"6\.0 GiB of memory") as caught:
         prove_import(hostile, X, isolated=True)
     assert slug(caught.value) == "onnx-runtime-over-budget"
+
+
+def test_a_compile_does_not_load_onnx_runtime(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, nmc\n"
+        "x = np.random.default_rng(0).random((8, 4))\n"
+        "done = nmc.compile(sys.argv[1], 'loihi2', coding='graded', calib=x)\n"
+        "assert done.artifact is not None\n"
+        "print(*[name for name in ('onnx', 'onnxruntime') if name in sys.modules])\n"
+    )
+    (tmp_path / "m.onnx").write_bytes(plain())
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, b""), done.stderr.decode()
