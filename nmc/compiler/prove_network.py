@@ -140,11 +140,15 @@ def decoded_inputs(network: Network, inputs: Array) -> Array:
     return joined(parts)
 
 
-def _code_problems(network: Network, x: Array, seen: Array) -> Iterator[Problem]:
-    """The input code keeps every calibration value to half a step."""
+def _code_problems(graph: LayerGraph, network: Network, x: Array, seen: Array) -> Iterator[Problem]:
+    """The input code keeps every calibration value to half a step; a code of the file's own may cut them."""
     shapes = [spec.shape for spec in network.inputs]
-    for spec, given, found in zip(network.inputs, parted(x, shapes), parted(seen, shapes), strict=True):
-        apart = float(np.abs(found - given.astype(np.float64)).max(initial=0.0))
+    parts = zip(graph.inputs, network.inputs, parted(x, shapes), parted(seen, shapes), strict=True)
+    for layer, spec, given, found in parts:
+        values = given.astype(np.float64)
+        if layer.name in graph.codes:
+            values = np.clip(values, spec.low * spec.scale, spec.high * spec.scale)
+        apart = float(np.abs(found - values).max(initial=0.0))
         if not apart <= spec.scale * (0.5 + 1e-3):
             yield (
                 f"the code of the input is off by {apart:.3g}, more than half its step of {spec.scale:.3g}",
@@ -159,7 +163,7 @@ def conversion_problems(graph: LayerGraph, network: Network, x: Array) -> Iterat
     """
     inputs = encode(network, x)
     seen = decoded_inputs(network, inputs)
-    yield from _code_problems(network, x, seen)
+    yield from _code_problems(graph, network, x, seen)
     tails = [_tail(graph, name) for name in graph.outputs]
     names = {tail.name for tail in tails} | {p.name for p in network.populations if p.name in graph.by_name}
     wanted = execute_graph(graph, seen, names)
