@@ -20,8 +20,8 @@ SAMPLES = 24
 NOISE = 1e-5
 """Relative; far above the rounding of float32."""
 
-WORST = 20.0
-"""Amplification at which ONNX Runtime's own rounding would come near the tolerance of 1e-5."""
+WORST = 30.0
+"""Amplification at which float32 or 16-bit weights would come near the tolerances of 1e-5 and 1e-3."""
 
 OPSETS = (6, 7, 8, 9, 9, 10, 11, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)
 """What is read; ONNX Runtime knows none above."""
@@ -69,7 +69,7 @@ def random_model(seed: int) -> RandomModel:
 
 
 def amplification(model: RandomModel) -> float:
-    """By how much relative errors of the inputs and of all constants grow on their way to the outputs."""
+    """By how much errors of the inputs and of all constants, relative to the largest of each, grow to the outputs."""
     rng = np.random.default_rng([model.seed, 22])
     changed = onnx.ModelProto()
     changed.CopyFrom(model.twin)
@@ -79,11 +79,16 @@ def amplification(model: RandomModel) -> float:
     for name, tensor in [*((t.name, t) for t in changed.graph.initializer), *constants]:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.size and name not in exact:
-            noisy = np.asarray(values * (1 + NOISE * rng.normal(size=values.shape)), dtype=np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(noisy, tensor.name))
-    found = outputs_of(changed, (model.x * (1 + NOISE * rng.normal(size=model.x.shape))).astype(np.float32))
+            tensor.CopyFrom(numpy_helper.from_array(_noisy(rng, values), tensor.name))
+    found = outputs_of(changed, _noisy(rng, model.x))
     real = [i for i, values in enumerate(model.wanted) if values.dtype == np.float32]
     return relative_error([found[i] for i in real], [model.wanted[i] for i in real]) / NOISE
+
+
+def _noisy(rng: np.random.Generator, values: Values) -> Values:
+    """Errors as of fixed-point numbers: relative to the largest."""
+    size = NOISE * float(np.abs(values).max())
+    return np.asarray(values + size * rng.normal(size=values.shape), dtype=np.float32)
 
 
 def _drawn(seed: int, attempt: int) -> RandomModel:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, version_converter
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 Relation = Callable[[np.random.Generator, onnx.ModelProto], onnx.ModelProto]
 
@@ -155,10 +155,55 @@ def listed_as_inputs(rng: np.random.Generator, model: onnx.ModelProto) -> onnx.M
     return made
 
 
+def permuted_channels(rng: np.random.Generator, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The hidden channels between two layers in another order, where only a ReLU stands between them."""
+    made = _copy(model)
+    stored = {tensor.name: tensor for tensor in made.graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in made.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    ends = {value.name for value in made.graph.output}
+    for node in made.graph.node:
+        chain = [node]
+        while len(chain) < 3 and chain[-1].output[0] not in ends and len(readers.get(chain[-1].output[0], [])) == 1:
+            chain.append(readers[chain[-1].output[0]][0])
+        if [n.op_type for n in chain] == ["Conv", "Relu", "Conv"] and _permute(
+            rng, chain[0], chain[2], stored, readers
+        ):
+            return made
+    return model
+
+
+def _permute(
+    rng: np.random.Generator,
+    first: onnx.NodeProto,
+    second: onnx.NodeProto,
+    stored: dict[str, TensorProto],
+    readers: dict[str, list[onnx.NodeProto]],
+) -> bool:
+    """Turn the outputs of one convolution and the inputs of another, where their weights are theirs alone."""
+    names = [*first.input[1:], second.input[1]]
+    grouped = any(a.name == "group" and a.i > 1 for n in (first, second) for a in n.attribute)
+    if grouped or any(name not in stored or len(readers[name]) > 1 for name in names):
+        return False
+    order = rng.permutation(stored[names[0]].dims[0])
+    for name in first.input[1:]:
+        turned = np.ascontiguousarray(numpy_helper.to_array(stored[name])[order])
+        stored[name].CopyFrom(numpy_helper.from_array(turned, name))
+    turned = np.ascontiguousarray(numpy_helper.to_array(stored[names[-1]])[:, order])
+    stored[names[-1]].CopyFrom(numpy_helper.from_array(turned, names[-1]))
+    return True
+
+
+TURNED = ("permuted channels",)
+"""Relations whose integers come out in another order: read-outs are the same, weights are turned."""
+
 RELATIONS: dict[str, Relation] = {
     function.__name__.replace("_", " "): function
     for function in (
         renamed, reordered, with_identities, constants_stored, another_batch, converted, listed_as_inputs,
+        permuted_channels,
     )
 }  # fmt: skip
 """By name; each returns the same object where it has nothing to change."""
