@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-
-import onnx
+from typing import TYPE_CHECKING
 
 from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT, RANK_LIMIT, TOTAL_LIMIT, WORK_LIMIT
 from nmc.ir.connectivity import Conv2d
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.layers import AveragePool, Layer, LayerGraph, Linear, MaxPool
+
+if TYPE_CHECKING:
+    import onnx
 
 FOLLOWED_LIMIT = 2**16
 """Elements of a value that shape inference may follow; each takes it about 40 bytes."""
