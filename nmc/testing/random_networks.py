@@ -373,8 +373,7 @@ class _Builder:
 
     def _join(self, current: Population, other: Population) -> Population:
         """A population that hears the network so far, and another input, whose messages wait as long."""
-        rng = self.rng
-        shape = random_shape(rng, (1,))
+        rng, shape = self.rng, random_shape(self.rng, (1,))
         delay = int(rng.integers(1, 4))
         make = random_dense if rng.random() < 0.5 else random_sparse
         here, there = random_dense(rng, current.shape, shape), make(rng, other.shape, shape)
