@@ -50,6 +50,13 @@ class Cut:
         """Shape of the relay population."""
         return self.parts.out_shape
 
+    @property
+    def fan_in(self) -> int:
+        """Relays that one target hears, at most."""
+        if isinstance(self.total, Sparse):
+            return int(np.diff(self.total.indptr).max(initial=0))
+        return int(np.count_nonzero(self.total.weight, axis=(1, 2, 3)).max(initial=0))
+
 
 def cuts(operator: Connectivity, fewest: int) -> Iterator[Cut]:
     """Ways to cut an operator into at least ``fewest`` parts, fewest first."""

@@ -13,6 +13,7 @@ from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.network import PARTS, SUM, Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Source, spike_levels
+from nmc.ir.origin import Origin
 from nmc.ir.reference import encode
 from nmc.passes.align.align_windows import aligned
 from nmc.passes.base import Context
@@ -29,6 +30,9 @@ MARGIN = 4
 
 SAMPLES = 4
 """Calibration inputs on which partial sums are measured, where messages have no bound."""
+
+SUM_LIMIT = 2**31
+"""No sum may reach it (docs/arithmetic.md section 4)."""
 
 TRIED = 12
 """Ways to cut a projection that are tried, each with more parts."""
@@ -62,15 +66,20 @@ class SplitFanIn:
             return program
         heard = frozenset(p.source for population in wide for p in program.incoming[population.name])
         messages = _Messages(program, heard, context)
+        notes: list[tuple[str, Origin]] = []
         for population in wide:
             before, network = network, _split(network, population, target, messages)
             if network is not before:
-                context.diagnostics.note("fan-in-split", _said(before, network, population), origin=population.origin)
+                notes.append((_said(before, network, population), population.origin))
         if network is program:
             return program
         network = _with_lags(program, aligned(network, {p.name: p.wait for p in program.populations}))
         delays = [p.delay for p in network.projections]
-        return network if min(delays) >= 1 and max(delays) <= target.weights.delay_max else program
+        if min(delays) < 1 or max(delays) > target.weights.delay_max:
+            return program
+        for text, origin in notes:
+            context.diagnostics.note("fan-in-split", text, origin=origin)
+        return network
 
 
 def sends_sums(target: Target) -> bool:
@@ -111,9 +120,11 @@ def too_wide(model: DemandModel) -> list[Population]:
 
 def _said(before: Network, after: Network, population: Population) -> str:
     relays = sum(p.neurons for p in after.populations if p.name not in before.by_name)
+    assumed = any(message_bounds(before, before.by_name[p.source]) is None for p in before.incoming[population.name])
+    range_of_sums = f", as long as sums stay within {MARGIN} times their calibrated range" if assumed else ""
     return (
         f"one neuron of '{population.name}' hears more than a core can: {relays:,} relay neurons add up parts of its "
-        f"{_sources(before, population):,} sources and send the sums; one step more, the same integers"
+        f"{_sources(before, population):,} sources and send the sums; one step more, the same integers{range_of_sums}"
     )
 
 
@@ -185,7 +196,8 @@ def _cut(network: Network, projection: Projection, fan_in: int, target: Target, 
     fewest = max(-(-fan_in // (target.core.in_axons or fan_in)), 2)
     largest = 2 ** (target.messages.graded_bits - 1) - 1
     for cut in itertools.islice(cuts(projection.connectivity, fewest), TRIED):
-        if _reach(network, projection, cut, messages) <= largest:
+        reach = _reach(network, projection, cut, messages)
+        if reach <= largest and reach * cut.fan_in * target.weights.step < SUM_LIMIT:
             relays = _relays(network, projection, cut)
             changed = _with_relays(network, projection, relays, cut, target)
             model = _model(changed, relays, target)
