@@ -234,6 +234,12 @@ def test_a_matrix_before_the_data(tmp_path: Path) -> None:
     read_exactly(model_of(nodes, {"w": floats(1, 5, 3), "v": floats(1, 1, 4, 2)}, ["N", 2, 3, 4]), tmp_path)
 
 
+def test_a_reshape_that_takes_zeros_as_they_are(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], allowzero=1)
+    model = model_of([node], {"shape": np.array([-1, 2, 6])}, ["N", 4, 3])
+    read_exactly(model, tmp_path, against=model)
+
+
 ONE_NUMBER = {
     "Squeeze": (helper.make_node("Squeeze", ["f", "one"], ["y"], name="last"), {"one": np.array([1])}),
     "Reshape": (helper.make_node("Reshape", ["f", "all"], ["y"], name="last"), {"all": np.array([-1])}),

@@ -36,7 +36,7 @@ def import_cast_like(node: Node, graph: GraphBuilder) -> None:
     """To the type of an activation: removed; a constant becomes a float."""
     if node.input(1) not in graph.values:
         kind = graph.constant(node.input(1), "the example of the type").dtype
-        if kind.kind != "f":
+        if kind != np.float32:  # what other floats the file had are float32 by now
             raise Refusal(
                 "operator-unsupported", f"it makes {kind} of an activation", "keep activations in floating point"
             )
@@ -108,7 +108,8 @@ def import_reshape(node: Node, graph: GraphBuilder) -> None:
 
 def _static_reshape(node: Node, graph: GraphBuilder, rest: Shape) -> None:
     rest = (1,) if graph.keeps_one(node, rest) else rest
-    graph.patch(node).inputs[1] = np.array((0, *rest), dtype=np.int64)
+    patch = graph.patch(node)
+    patch.inputs[1], patch.attributes["allowzero"] = np.array((0, *rest), dtype=np.int64), 0
     graph.add(node, Reshape(), (node.input(0),), rest)
 
 
