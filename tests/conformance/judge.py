@@ -36,6 +36,8 @@ WIDE = WeightLimits(16, 1, -(2**15), 2**15 - 1)
 OPTIONS = Options(
     coding="graded",
     chips=4,
+    partitioner="tiles",
+    placer="row-major",
     settings={"approximate-activation.error": "0.002", "approximate-activation.most": "64"},
 )
 
@@ -83,10 +85,10 @@ def judge(case: Case, folder: Path) -> Outcome:
 
     Anything that is raised but an `NmcError` is a crash.
     """
-    prepared = prepare(case)
     path = folder / "case.onnx"
-    path.write_bytes(prepared.model.SerializeToString())
     try:
+        prepared = prepare(case)
+        path.write_bytes(prepared.model.SerializeToString())
         return _compared(prepared, path)
     except NmcError as error:
         first = error.diagnostics[0]

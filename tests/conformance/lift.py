@@ -37,7 +37,7 @@ LIFTED = (
     | REDUCTIONS
     | {"Slice", "Pad", "Reshape", "Transpose", "Tile", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 )
-"""What `lift` knows; an operator on images, and Flatten and Gemm, have their batch already."""
+"""What `lift` knows; an operator on images, Gemm, and a Flatten behind axis 0, have their batch already."""
 
 
 def lift(node: onnx.NodeProto, rank: int, constants: Mapping[int, Value], opset: int) -> dict[int, Value]:
@@ -62,6 +62,9 @@ def lift(node: onnx.NodeProto, rank: int, constants: Mapping[int, Value], opset:
         return joined if op == "Concat" else {}
     if op in REDUCTIONS | {"Squeeze", "Unsqueeze"}:
         return _moved_axes(node, rank, given, constants, opset)
+    if op == "Flatten":
+        _set(node, "axis", 1)
+        return {}
     if op == "Transpose":
         _set(node, "perm", [0, *(axis + 1 for axis in given.get("perm", reversed(range(rank))))])
         return {}

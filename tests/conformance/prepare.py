@@ -3,7 +3,8 @@
 The rules, for every case:
 
 1. The first input of real numbers is the data; of DequantizeLinear the first. Where the one
-   operator of a case joins activations (`JOINING`) and all its inputs are real numbers, all are data;
+   operator of a case joins activations (`JOINING`) and all its inputs are real numbers, all are data
+   (in the converted models where they have one batch);
    so is the third of a Gemm that has a row for each of the first.
    Every other input is stored in the model with the value that the case has for it: weights,
    shapes and axes are inputs in these models, and constants in networks.
@@ -61,7 +62,7 @@ def prepare(case: Case) -> Prepared:
     stored = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in stored]
     values = dict(zip(names, case.inputs, strict=True))
-    parts = {name: value for name in _data(model, values) if (value := values[name]) is not None}
+    parts = {name: value for name in _data(case, values) if (value := values[name]) is not None}
     if not parts:
         return Prepared(case, model, None, case.outputs)
     constants = {name: value for name, value in values.items() if name not in parts and value is not None}
@@ -75,14 +76,16 @@ def prepare(case: Case) -> Prepared:
     return Prepared(case, model, joined(list(parts.values())), outputs)
 
 
-def _data(model: onnx.ModelProto, values: Mapping[str, Value | None]) -> list[str]:
+def _data(case: Case, values: Mapping[str, Value | None]) -> list[str]:
     """The inputs that stay inputs, of those without a stored value."""
+    model = case.model
     node, first = model.graph.node[0], list(values)[:1]
     if node.op_type == "DequantizeLinear":
         return first
     reals = [name for name, value in values.items() if _is_real(value)]
     if len(model.graph.node) == 1 and node.op_type in JOINING and len(reals) == len(set(node.input)):
-        return reals
+        batches = {value.shape[:1] for value in values.values() if value is not None}
+        return reals if case.corpus == "node" or len(batches) == 1 else reals[:1]
     if len(model.graph.node) == 1 and node.op_type == "Gemm" and len(reals) == 3:
         rows = [value.shape[0] for value in values.values() if value is not None and value.ndim == 2]
         return [reals[0], reals[2]] if len(rows) == 3 and rows[0] == rows[2] else reals[:1]
@@ -126,7 +129,13 @@ def _is_real(value: Value | None) -> bool:
 
 
 def _is_batchless(node: onnx.NodeProto, parts: Mapping[str, Value]) -> bool:
-    return node.op_type in LIFTED and node.domain in ("", "ai.onnx") and all(name in node.input for name in parts)
+    """Whether the axis 0 of a node's data is no batch to it."""
+    if node.domain not in ("", "ai.onnx") or not all(name in node.input for name in parts):
+        return False
+    if node.op_type == "Flatten":  # from axis 0 on it flattens all of its data
+        rank = next(iter(parts.values())).ndim
+        return any(a.name == "axis" and a.i in (0, -rank) for a in node.attribute)
+    return node.op_type in LIFTED
 
 
 def _with_batch(

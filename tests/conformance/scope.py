@@ -33,14 +33,14 @@ def left_out(case: Case) -> str | None:
     if case.corpus != "node" or len(nodes) != 1 or nodes[0].op_type not in OPERATORS or nodes[0].domain:
         return None
     (node,) = nodes
-    inputs = dict(zip(node.input, case.inputs, strict=False))
+    inputs = dict(zip((value.name for value in case.model.graph.input), case.inputs, strict=True))
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     values = [value for value in (*inputs.values(), *case.outputs) if value is not None]
     if len(values) < len(inputs) + len(case.outputs):
         return "sequences and optional values"
-    if any(value.size == 0 for value in case.outputs if value is not None) or values[0].size == 0:
+    if any(value.size == 0 for value in (values[0], *values[len(inputs) :])):
         return "empty tensors"
-    if given.get("training_mode", 0) or (node.op_type == "Dropout" and len(values) > 3 and bool(case.inputs[2])):
+    if given.get("training_mode", 0) or (node.op_type == "Dropout" and len(inputs) > 2 and bool(case.inputs[2])):
         return "training modes"
     if opset_of(prepare(case).model) > OPSETS[1]:
         return f"opsets above {OPSETS[1]}"

@@ -13,25 +13,25 @@ WANTED = 0.95
 """Share of the counted cases that must match."""
 
 
-def counted(cases: Mapping[str, Case]) -> dict[str, str]:
-    """The operator of every case that counts, by case."""
-    return {name: case.model.graph.node[0].op_type for name, case in cases.items() if left_out(case) == ""}
-
-
-def share(cases: Mapping[str, Case], outcomes: Mapping[str, Outcome]) -> float:
-    """Of the counted cases, how many match."""
-    names = counted(cases)
-    return sum(outcomes[name].kind == "matched" for name in names) / len(names)
+def promised(cases: Mapping[str, Case]) -> dict[str, tuple[str, str]]:
+    """The cases of one promised operator: by name the operator, and why it does not count, empty if it does."""
+    reasons = {name: left_out(case) for name, case in cases.items()}
+    return {
+        name: (cases[name].model.graph.node[0].op_type, reason)
+        for name, reason in reasons.items()
+        if reason is not None
+    }
 
 
 def table(cases: Mapping[str, Case], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
     """Lines: a row for each operator, what does not count and why, and all cases by corpus."""
-    operators = counted(cases)
+    rows_of = promised(cases)
+    operators = {name: op for name, (op, reason) in rows_of.items() if not reason}
     yield f"{'operator':22}{'cases':>7}{'counted':>9}{'matched':>9}{'refused':>9}{'share':>9}"
     rows: list[tuple[str, int, int, int, int]] = []
     for op in OPERATORS:
         names = [name for name, own in operators.items() if own == op]
-        cases_of = sum(left_out(c) is not None and c.model.graph.node[0].op_type == op for c in cases.values())
+        cases_of = sum(own == op for own, _ in rows_of.values())
         kinds = Counter(outcomes[name].kind for name in names)
         rows.append((op, cases_of, len(names), kinds["matched"], len(names) - kinds["matched"]))
     sums = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
@@ -40,7 +40,7 @@ def table(cases: Mapping[str, Case], outcomes: Mapping[str, Outcome]) -> Iterato
         yield f"{op:22}{every:>7}{total:>9}{matched:>9}{refused:>9}{percent:>9}"
     yield ""
     yield "do not count"
-    why = Counter(reason for case in cases.values() if (reason := left_out(case)))
+    why = Counter(reason for _, reason in rows_of.values() if reason)
     yield from (f"{count:>7}  {reason}" for reason, count in why.most_common())
     yield ""
     yield f"{'corpus':22}{'cases':>7}{'matched':>9}{'refused':>9}{'other':>9}"
