@@ -17,7 +17,7 @@ from nmc.ir.connectivity import Array, Shape, size
 from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
 from nmc.ir.samples import joined
 from nmc.runtime.images import read_images
-from nmc.runtime.input_arrays import content_hash, join_inputs, listed_inputs, sample_problem
+from nmc.runtime.input_arrays import InputArrays, content_hash, join_inputs, listed_inputs, sample_problem
 from nmc.runtime.npy_stream import read_npy
 from nmc.runtime.preprocessing import Preprocessing
 
@@ -137,19 +137,21 @@ def _from_file(
     """Samples and labels that were read."""
     labels = {key: values for key, values in arrays.items() if _is_label(key, shapes)}
     given = {key: values for key, values in arrays.items() if key not in labels}
-    warnings: tuple[Diagnostic, ...] = ()
     if len(shapes) == 1:
         (x,), (shape,) = given.values(), shapes.values()
-        _check_samples(f"'{name}': x", x, preprocess.raw_shape(shape), preprocess)
+        made = _one_input(f"'{name}': x", name, x, shape, preprocess)
     else:
         made = join_inputs(name, given, shapes, preprocess)
-        x, warnings = made.x, made.warnings
-    fitted = {key: _labels(name, key, values, len(x), limit) for key, values in labels.items()}
+    fitted = {key: _labels(name, key, values, len(made.x), limit) for key, values in labels.items()}
     y = fitted.pop("y", None)
     named = {key.removeprefix(LABELS): values for key, values in fitted.items()}
-    if len(shapes) > 1:
-        return Data(x, y, "npz", made.hash, warnings, named=named)
-    return Data(_finite(name, preprocess.apply(x)), y, "npz", content_hash(x), named=named)
+    return Data(made.x, y, "npz", made.hash, made.warnings, named=named)
+
+
+def _one_input(what: str, name: str, x: Array, shape: Shape, preprocess: Preprocessing) -> InputArrays:
+    """The samples of a single input, checked and preprocessed; ``what`` and ``name`` are for messages."""
+    _check_samples(what, x, preprocess.raw_shape(shape), preprocess)
+    return InputArrays(_finite(name, preprocess.apply(x)), content_hash(x), ())
 
 
 def _key_of_one(names: list[str], shapes: Mapping[str, Shape]) -> str:
@@ -190,23 +192,21 @@ def from_arrays(
         NmcError: exit 2, slugs that begin with ``data-``.
     """
     shapes = _by_input(sample_shape)
-    warnings: tuple[Diagnostic, ...] = ()
     if len(shapes) > 1 or isinstance(x, Mapping):
         if not isinstance(x, Mapping):
             raise _one_array("x is given", shapes)
         made = join_inputs("x", {key: np.asarray(values) for key, values in x.items()}, shapes, preprocess)
-        ready, digest, warnings = made.x, made.hash, made.warnings
     else:
         (shape,), x = shapes.values(), np.asarray(x)
         if x.dtype.kind not in "biuf":
             raise _data_error("data-type", f"x holds {x.dtype}, not numbers", "give an array of a numeric type")
-        _check_samples("x", x, preprocess.raw_shape(shape), preprocess)
-        ready, digest = _finite("x", preprocess.apply(x)), content_hash(x)
+        made = _one_input("x", "x", x, shape, preprocess)
+    count = len(made.x)
     if isinstance(y, Mapping):
-        named = {key: _labels("y", key, np.asarray(values), len(ready), None) for key, values in y.items()}
-        return Data(ready, None, "array", digest, warnings, named=named)
-    labels = None if y is None else _labels("y", "y", np.asarray(y), len(ready), None)
-    return Data(ready, labels, "array", digest, warnings)
+        named = {key: _labels("y", key, np.asarray(values), count, None) for key, values in y.items()}
+        return Data(made.x, None, "array", made.hash, made.warnings, named=named)
+    labels = None if y is None else _labels("y", "y", np.asarray(y), count, None)
+    return Data(made.x, labels, "array", made.hash, made.warnings)
 
 
 def _finite(name: str, ready: Array) -> Array:
