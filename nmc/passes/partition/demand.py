@@ -264,7 +264,6 @@ class Core:
     def add(self, demand: Demand) -> dict[str, IndexArray]:
         """Add the slice; returns the source neurons that are new to the core."""
         fresh = self.new_axons(demand)
-        use = self.use_with(demand)
         network = self.model.network
         for source, index in fresh.items():
             if source not in self.seen:
@@ -278,7 +277,10 @@ class Core:
             grown = max(digits - self.constants.get(name, 0), 0)
             self.constants[name] = self.constants.get(name, 0) + grown
             self.headers += grown
-        self.neurons, self.in_axons, self.out_axons = use.neurons, use.in_axons, use.out_axons
+            self.in_axons += grown
+        self.neurons += demand.neurons
+        self.in_axons += sum(len(index) for index in fresh.values())
+        self.out_axons += demand.out_axons
         self.synapses += demand.synapses
         self.headers += demand.headers
         self.profiles |= demand.profiles
