@@ -13,18 +13,22 @@ import numpy as np
 import pytest
 
 from nmc.ir.mapping import HOST, Partitioned
+from nmc.ir.reference import encode
 from nmc.kernels.placement import Task, placement_costs, swap_climb
 from nmc.kernels.placement_anneal import anneal
 from nmc.kernels.placement_spectral import slowest_modes
 from nmc.passes.base import text_form
 from nmc.passes.partition import PartitionTiles
 from nmc.passes.partition.traffic import senders, traffic
+from nmc.passes.pins import NO_PINS
 from nmc.passes.place import PLACERS, PlaceAnneal, PlacePSO, placement_pass
 from nmc.passes.place.pinned import Start
 from nmc.passes.place.problem import Problem, flows_of
 from nmc.passes.place.pso import keys_of_sites, seeded_globally, sites_of_keys
 from nmc.passes.place.sites import sites
 from nmc.passes.place.starts import starts
+from nmc.passes.route import RouteXY
+from nmc.runtime.simulator import simulate
 from tests.passes.networks import conv_net, residual_net
 from tests.passes.targets import chip, context, tight
 
@@ -305,3 +309,18 @@ def test_handlers_of_others_stay_open():
         assert logging.getLogger("somebody").handlers == [handler]
     finally:
         logging.getLogger("somebody").removeHandler(handler)
+
+
+@pytest.mark.parametrize("placer", PRESENT)
+def test_the_cost_is_the_hops_that_the_simulator_counts(placer):
+    network = residual_net()
+    target = tight(neurons=24)
+    inputs = np.random.default_rng(0).random((3, *network.input_shape)).astype(np.float32)
+    passes = context(target, inputs=inputs)
+    found = placement_pass(placer).run(PartitionTiles().run(network, passes), passes)
+    problem = Problem.posed(found, passes, None, NO_PINS, "test")
+    index = {place: number for number, place in enumerate(problem.free)}
+    site_of = np.array([index[found.places[n]] for n in range(found.cores_used)])
+    counters = simulate(RouteXY().run(found, passes), encode(network, inputs)).counters
+    assert counters.hops > 0
+    assert problem.cost(site_of) == pytest.approx(counters.hops / 3)
