@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from nmc.hardware.target import Target
-from nmc.ir.mapping import HOST, Cluster, Partitioned, region_mask
+from nmc.ir.mapping import HOST, Cluster, Partitioned
 from nmc.ir.network import Network
-from nmc.passes.partition.demand import Mask, digit_counts, full_bias, profiles_of, synapse_bits
+from nmc.passes.partition.demand import Mask, bias_of, digit_counts, profiles_of, synapse_bits
 from nmc.passes.partition.geometry import Geometry, geometries
 from nmc.passes.partition.limits import CoreUse
-from nmc.passes.partition.traffic import destinations, heard_by
+from nmc.passes.partition.traffic import destinations, heard_by, heard_of
 
 
 def count_limits(
@@ -48,17 +48,17 @@ def count_limits(
                 held[rows] |= used
             else:
                 synapses += geometry.synapses(piece.box)
-            bias = full_bias(projection, population.shape)
+            bias = bias_of(projection, population.shape, piece.box)
             if bias is not None:
-                digits, entries = digit_counts(bias[tuple(slice(*axis) for axis in piece.box)])
+                digits, entries = digit_counts(bias)
                 constants[projection.name] = max(constants.get(projection.name, 0), digits)
                 synapses += entries
-    headers = _headers(cluster, network, target, known)
+    headers = _headers(cluster, target, known)
     constant_axons = sum(constants.values())
     heard = heard_by(Partitioned(network, (cluster,)), cluster)
     return CoreUse(
         neurons=cluster.neurons,
-        in_axons=sum(int(mask.sum()) for mask in heard.values()) + constant_axons,
+        in_axons=sum(int(np.count_nonzero(found.mask)) for found in heard.values()) + constant_axons,
         out_axons=out_axons,
         synapse_bits=synapse_bits(
             target,
@@ -71,14 +71,13 @@ def count_limits(
     )
 
 
-def _headers(cluster: Cluster, network: Network, target: Target, shapes: Mapping[str, Geometry]) -> int:
+def _headers(cluster: Cluster, target: Target, shapes: Mapping[str, Geometry]) -> int:
     """Axon entries: source channels where the kernel is shared, source neurons where not."""
-    sources = {p.name: network.by_name[p.source] for p in network.projections}
     headers = 0
     for axon in cluster.axons:
-        mask = region_mask(axon.region, sources[axon.projection].shape)
+        mask = heard_of(axon.region).mask
         shared = shapes[axon.projection].kernel and target.weights.shared
-        headers += int(mask.reshape(len(mask), -1).any(axis=1).sum()) if shared else int(mask.sum())
+        headers += int(mask.reshape(len(mask), -1).any(axis=1).sum()) if shared else int(np.count_nonzero(mask))
     return headers
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nmc.hardware.target import CoreLimits, Target
 from nmc.ir.connectivity import Array, IndexArray, Shape
-from nmc.ir.mapping import Box, Slice, box_size
+from nmc.ir.mapping import Box, Slice, box_size, whole
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, Integrator, SigmaDelta, Signed, spike_levels
 from nmc.passes.partition.geometry import Geometry, geometries
@@ -35,14 +35,21 @@ def index_bits(neurons: int) -> int:
 
 def full_bias(projection: Projection, shape: Shape) -> Array | None:
     """The magnitude of a projection's bias per target neuron, in the population's shape."""
+    return bias_of(projection, shape, whole(shape))
+
+
+def bias_of(projection: Projection, shape: Shape, box: Box) -> Array | None:
+    """The same of the neurons of a box."""
     if projection.bias is None:
         return None
     out_shape = projection.connectivity.out_shape
     bias = projection.bias
     if bias.ndim == 1 and len(out_shape) > 1:
         bias = bias.reshape(-1, *(1,) * (len(out_shape) - 1))
-    full: Array = np.abs(np.broadcast_to(bias, out_shape)).reshape(shape)
-    return full
+    full: Array = np.broadcast_to(bias, out_shape)
+    if out_shape != shape:
+        full = full.reshape(shape)
+    return np.abs(full[tuple(slice(*axis) for axis in box)])
 
 
 def digit_counts(magnitude: Array) -> tuple[int, int]:

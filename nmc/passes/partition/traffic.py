@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,17 +12,41 @@ from nmc.ir.mapping import HOST, Box, Cluster, Partitioned
 from nmc.passes.partition.demand import Mask
 
 
-def heard_by(partitioned: Partitioned, cluster: Cluster) -> dict[str, Mask]:
-    """Neurons that send to a cluster: by source population, in its shape."""
-    network = partitioned.network
-    sources = {p.name: p.source for p in network.projections}
-    heard: dict[str, Mask] = {}
+class Heard(NamedTuple):
+    """Neurons of one population that send to a cluster.
+
+    Attributes:
+        low: first corner of a window of the population.
+        mask: (window,) which of its neurons send.
+    """
+
+    low: tuple[int, ...]
+    mask: Mask
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The window as an index of the population."""
+        return tuple(slice(a, a + n) for a, n in zip(self.low, self.mask.shape, strict=True))
+
+
+def heard_by(partitioned: Partitioned, cluster: Cluster) -> dict[str, Heard]:
+    """Neurons that send to a cluster, by source population: the memory is that of the part that is heard."""
+    sources = {p.name: p.source for p in partitioned.network.projections}
+    regions: dict[str, list[Box]] = {}
     for axon in cluster.axons:
-        source = network.by_name[sources[axon.projection]]
-        mask = heard.setdefault(source.name, np.zeros(source.shape, dtype=np.bool_))
-        for box in axon.region:
-            mask[tuple(slice(*axis) for axis in box)] = True
-    return heard
+        regions.setdefault(sources[axon.projection], []).extend(axon.region)
+    return {name: heard_of(boxes) for name, boxes in regions.items()}
+
+
+def heard_of(boxes: Sequence[Box]) -> Heard:
+    """The union of one or more boxes."""
+    axes = range(len(boxes[0]))
+    low = tuple(min(box[axis][0] for box in boxes) for axis in axes)
+    high = [max(box[axis][1] for box in boxes) for axis in axes]
+    mask = np.zeros([b - a for a, b in zip(low, high, strict=True)], dtype=np.bool_)
+    for box in boxes:
+        mask[tuple(slice(i - a, j - a, k) for (i, j, k), a in zip(box, low, strict=True))] = True
+    return Heard(low, mask)
 
 
 class Sender(NamedTuple):
@@ -55,17 +79,9 @@ def senders(partitioned: Partitioned) -> Iterator[Sender]:
     owner = {p.name: np.full(p.shape, -1, dtype=np.int32) for p in network.populations}
     for number, (_, _, piece) in enumerate(pieces):
         owner[piece.population][tuple(slice(*axis) for axis in piece.box)] = number
-    sources = {p.name: p.source for p in network.projections}
     for destination in partitioned.clusters:
-        boxes: dict[str, list[Box]] = {}
-        for axon in destination.axons:
-            boxes.setdefault(sources[axon.projection], []).extend(axon.region)
-        for name, region in boxes.items():
-            low = [min(box[axis][0] for box in region) for axis in range(len(region[0]))]
-            high = [max(box[axis][1] for box in region) for axis in range(len(region[0]))]
-            heard = np.zeros([b - a for a, b in zip(low, high, strict=True)], dtype=np.bool_)
-            for box in region:
-                heard[tuple(slice(i - a, j - a, k) for (i, j, k), a in zip(box, low, strict=True))] = True
+        for name, (low, heard) in heard_by(partitioned, destination).items():
+            high = [a + n for a, n in zip(low, heard.shape, strict=True)]
             patch = owner[name][tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
             for number in np.unique(patch[heard]).tolist():
                 if number >= 0:
@@ -108,6 +124,6 @@ def destinations(partitioned: Partitioned) -> Mapping[str, IndexArray]:
     """Destination cores of each neuron, the host included: by population, in its shape (int64)."""
     count = {p.name: np.zeros(p.shape, dtype=np.int64) for p in partitioned.network.populations}
     for cluster in partitioned.clusters:
-        for name, mask in heard_by(partitioned, cluster).items():
-            count[name] += mask
+        for name, heard in heard_by(partitioned, cluster).items():
+            count[name][heard.window] += heard.mask
     return count
