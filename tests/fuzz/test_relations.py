@@ -35,7 +35,7 @@ def test_relations(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_more_relations(tmp_path: Path) -> None:
-    held = related(range(30_000, 30_100), tmp_path)
+    held = related(range(100), tmp_path)
     # Few networks have two plain convolutions with only a ReLU between them.
     assert held.pop("permuted channels") >= 3 and min(held.values()) >= 30
 
