@@ -106,14 +106,18 @@ def _pairs(before: Network, after: Network, name: str) -> list[tuple[Projection,
 
 def _confine_weights(units: _Units, real: Projection, stored: Projection, grid: WeightGrid) -> None:
     connectivity = stored.connectivity
-    rows = np.broadcast_to(connectivity.row_channel(), connectivity.weight.shape).reshape(-1)
+    old, new, rows = real.connectivity.weight, connectivity.weight, connectivity.row_channel()
     by_row = np.exp2(-np.broadcast_to(stored.shift, units.low.shape).astype(np.float64))
-    old, new = real.connectivity.weight.reshape(-1), connectivity.weight.reshape(-1)
-    for first in range(0, len(new), ELEMENTS):
-        part = slice(first, first + ELEMENTS)
+    for part in _blocks(new):
         factor = by_row[rows[part]]
         half = np.where(np.abs(new[part]) >= grid.top, grid.step / 2 + CUT * grid.top, grid.step / 2)
         units.confine(old[part], new[part] * factor, half * factor, rows[part])
+
+
+def _blocks(weight: Array) -> Iterator[slice]:
+    """Parts of a weight array along its first axis: a large one is never copied whole."""
+    length = max(ELEMENTS * len(weight) // max(weight.size, 1), 1)
+    return (slice(first, first + length) for first in range(0, len(weight), length))
 
 
 def _confine_neuron(units: _Units, old: Population, new: Population, floors: int) -> Iterator[Problem]:
@@ -178,7 +182,7 @@ def limit_problems(network: Network, target: Target) -> Iterator[Problem]:
         weight = projection.connectivity.weight
         if weight.size:
             low, high = int(weight.min()), int(weight.max())
-            odd = bool(np.any(weight % limits.step))
+            odd = any(bool(np.any(weight[part] % limits.step)) for part in _blocks(weight))
             if low < limits.low or high > limits.high or odd:
                 yield (
                     f"'{projection.name}' has weights {low} to {high}{' between the steps' if odd else ''}; the target "

@@ -40,6 +40,9 @@ RESTORED = ("LIF", "TernaryLIF", "sigma_delta")
 TRIALS = 32
 """Sums that biases and shifts are tried with."""
 
+VALUES = 1 << 22
+"""Sums of a population that are tried, but for two of each neuron."""
+
 REACH = 1 << 20
 """They lie between plus and minus that many units of the weights."""
 
@@ -286,11 +289,12 @@ def _same_sums(
     what comes out: it is tried on sums that the weights can make.
     """
     number, rng = numbers[population.name], np.random.default_rng(0)
-    found = np.zeros((TRIALS, population.neurons), dtype=np.int64)
+    trials = int(np.clip(VALUES // population.neurons, 2, TRIALS))
+    found = np.zeros((trials, population.neurons), dtype=np.int64)
     wanted = np.zeros_like(found)
     for target, matrix, values in emitted.offsets:
         if target == number and not isinstance(matrix, Pick):
-            found += np.asarray(matrix) @ np.array(values, dtype=np.int64)
+            found += np.asarray(matrix, dtype=np.int64) @ np.array(values, dtype=np.int64)
     for projection, calls in groups:
         shape = projection.connectivity.out_shape
         unit = max(int(np.gcd.reduce(projection.connectivity.weight, axis=None)), 1)
@@ -302,7 +306,7 @@ def _same_sums(
         covered = np.zeros(population.neurons, dtype=np.int64)
         for call in calls:
             rows = np.ones(population.neurons, dtype=np.bool_) if call.rows is None else np.asarray(call.rows)
-            columns = 0 if call.bias is None else call.bias @ constants[: call.bias.shape[1]]
+            columns = 0 if call.bias is None else call.bias.astype(np.int64) @ constants[: call.bias.shape[1]]
             found += np.where(rows, _shifted(sums + columns, np.full(population.neurons, -call.exponent)), 0)
             covered += rows
         if np.any(covered != 1):
@@ -334,7 +338,7 @@ def _fires_always(process: Process, neurons: int) -> bool:
         value = process.arguments.get(name, 0)
         if isinstance(value, Inputs):
             return np.array(value.constants or (0,))
-        return np.asarray(value)[neurons:] if np.ndim(value) else np.array([value])
+        return np.asarray(value, dtype=np.int64)[neurons:] if np.ndim(value) else np.array([value])
 
     if process.name == "IntegrateAndFire":
         return bool(np.all(tail("bias") >= tail("vth")))

@@ -120,7 +120,7 @@ def read_program(payload: Payload, program: str, arrays: str) -> Emitted:
         UnknownFormError: the text has a form that no template writes.
     """
     with np.load(io.BytesIO(payload[arrays]), allow_pickle=False) as archive:
-        stored = {name: archive[name].astype(np.int64) for name in archive.files}
+        stored = {name: archive[name] for name in archive.files}
     tree = ast.parse(payload[program].decode())
     emitted = Emitted()
     for statement in tree.body:
