@@ -77,6 +77,12 @@ class Verdict:
         return f"{self.outcome}: {self.reason.split(';')[0]}"
 
 
+def where(error: BaseException) -> str:
+    """The kind of an exception and the place that raised it: what finds have in common."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}:{last.name}"
+
+
 def judge(model: RandomModel, folder: Path, *, whole: bool = False) -> Verdict:
     """Compile one model in every way and compare each level with the oracle.
 
@@ -99,10 +105,7 @@ def judge(model: RandomModel, folder: Path, *, whole: bool = False) -> Verdict:
     except Failed as failed:
         return Verdict("failed", str(failed), measured)
     except Exception as error:  # a traceback is what this looks for
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return Verdict(
-            "failed", f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}; {error}", measured
-        )
+        return Verdict("failed", f"{where(error)}; {error}", measured)
     finally:
         path.unlink(missing_ok=True)
     return Verdict("held", "", measured)

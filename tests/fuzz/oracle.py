@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 
 Values = NDArray[Any]
 
@@ -57,11 +57,6 @@ def node_outputs(node: onnx.NodeProto, given: Mapping[str, Values], opset: int) 
 def tensor_type(values: Values) -> int:
     """The ONNX type of an array."""
     return int(helper.np_dtype_to_tensor_dtype(values.dtype))
-
-
-def is_float(kind: int) -> bool:
-    """Whether a tensor of this ONNX type holds the floats that networks compute with."""
-    return kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def relative_error(got: Sequence[Values], wanted: Sequence[Values]) -> float:

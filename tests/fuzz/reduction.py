@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -167,8 +166,3 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model
-
-
-def as_find(model: RandomModel) -> RandomModel:
-    """The model by itself, as it is stored."""
-    return replace(model, refused=())

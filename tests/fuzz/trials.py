@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from nmc.ir import reference
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.kernels.layerwise import execute_network
 from tests.fuzz.generator import WORST, RandomModel, amplification
-from tests.fuzz.judge import Lowered, Verdict, graph_outputs, lowered
+from tests.fuzz.judge import Lowered, Verdict, graph_outputs, lowered, where
 from tests.fuzz.oracle import Values, outputs_of, relative_error
 from tests.fuzz.relations import RELATIONS, TURNED
 
@@ -27,12 +26,6 @@ LOOSE = 1e-4
 """Of a mutant that ONNX Runtime runs: its weights may be anything."""
 
 REFUSALS = (ExitCode.USAGE, ExitCode.MODEL, ExitCode.DOES_NOT_FIT)
-
-
-def where(error: BaseException) -> str:
-    """The kind of an exception and the place that raised it: what finds have in common."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(last.filename).name}:{last.name}"
 
 
 def try_mutant(data: bytes, folder: Path) -> Verdict:
