@@ -239,7 +239,7 @@ def _in_one_step(network: Network, projection: Projection, real: Projection) -> 
     groups = real.connectivity.groups if isinstance(real.connectivity, Conv2d) else 1
     weight = operator.weight.reshape(groups, operator.groups // groups, shape[0] // groups, -1).swapaxes(1, 2)
     unit = int(projection.connectivity.weight.max())
-    whole = real.connectivity.with_weight(weight.reshape(shape) * unit)
+    whole = real.connectivity.with_weight(weight.reshape(shape).astype(np.int64) * unit)
     return replace(projection, source=parts.source, connectivity=whole)
 
 

@@ -123,9 +123,8 @@ def _by_synapse(operator: Connectivity, each: int) -> Cut:
 def largest_sum(operator: Conv2d | Sparse, low: int, high: int) -> int:
     """The largest magnitude that a sum can have with messages from ``low`` to ``high``, low <= 0 <= high."""
     if isinstance(operator, Sparse):
-        rows = operator.rows
-        count = size(operator.out_shape)
-        signs = [np.bincount(rows, np.maximum(sign * operator.weight, 0), count) for sign in (1, -1)]
+        count, weight = size(operator.out_shape), operator.weight.astype(np.int64)
+        signs = [np.bincount(operator.rows, np.maximum(sign * weight, 0), count) for sign in (1, -1)]
         return int(_largest(signs[0], signs[1], low, high))
     flat = operator.weight.reshape(operator.out_shape[0], -1)
     found = 0
