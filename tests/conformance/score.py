@@ -28,14 +28,14 @@ def table(cases: Mapping[str, Case], outcomes: Mapping[str, Outcome]) -> Iterato
     rows_of = promised(cases)
     operators = {name: op for name, (op, reason) in rows_of.items() if not reason}
     yield f"{'operator':22}{'cases':>7}{'counted':>9}{'matched':>9}{'refused':>9}{'share':>9}"
-    rows: list[tuple[str, int, int, int, int]] = []
+    rows: list[tuple[str, list[int]]] = []
     for op in OPERATORS:
         names = [name for name, own in operators.items() if own == op]
         cases_of = sum(own == op for own, _ in rows_of.values())
         kinds = Counter(outcomes[name].kind for name in names)
-        rows.append((op, cases_of, len(names), kinds["matched"], len(names) - kinds["matched"]))
-    sums = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
-    for op, every, total, matched, refused in (*rows, ("all", *sums)):
+        rows.append((op, [cases_of, len(names), kinds["matched"], len(names) - kinds["matched"]]))
+    rows.append(("all", [sum(column) for column in zip(*(counts for _, counts in rows), strict=True)]))
+    for op, (every, total, matched, refused) in rows:
         percent = f"{100 * matched / total:.1f} %" if total else "-"
         yield f"{op:22}{every:>7}{total:>9}{matched:>9}{refused:>9}{percent:>9}"
     yield ""
