@@ -34,9 +34,6 @@ from nmc.passes.quantize.fixed_point import WeightGrid, weight_grid
 UNIT = 64
 """Units of v per unit of a synaptic sum (docs/arithmetic.md section 2)."""
 
-CUT = 0.01
-"""Share by which the largest weight may have been cut: thresholds that share a level move the unit that much."""
-
 ELEMENTS = 1 << 20
 """Weights looked at together."""
 
@@ -82,7 +79,7 @@ def rounding_problems(before: Network, after: Network, target: Target, bits: int
         units = _Units(population.shape[0])
         pairs = _pairs(before, after, population.name)
         for real, stored in pairs:
-            _confine_weights(units, real, stored, grid)
+            _confine_weights(units, real, stored, grid, _cut(population))
         floors = sum(bool(np.any(stored.shift > 0)) for _, stored in pairs)
         yield from _confine_neuron(units, old, population, floors)
         for was, now in zip(before.outputs, after.outputs, strict=True):
@@ -104,13 +101,22 @@ def _pairs(before: Network, after: Network, name: str) -> list[tuple[Projection,
     return [(known[p.name], p) for p in after.incoming[name] if p.name in known]
 
 
-def _confine_weights(units: _Units, real: Projection, stored: Projection, grid: WeightGrid) -> None:
+def _cut(population: Population) -> Array:
+    """(C,) share by which the largest weights may have been cut: a threshold that takes a level moves the unit."""
+    if not isinstance(population.neuron, LIF):
+        return np.zeros(population.shape[0])
+    full = np.broadcast_to(population.neuron.threshold, population.shape).reshape(population.shape[0], -1)
+    return np.asarray(0.5 / full.min(axis=1))
+
+
+def _confine_weights(units: _Units, real: Projection, stored: Projection, grid: WeightGrid, cut: Array) -> None:
     connectivity = stored.connectivity
     old, new, rows = real.connectivity.weight, connectivity.weight, connectivity.row_channel()
     by_row = np.exp2(-np.broadcast_to(stored.shift, units.low.shape).astype(np.float64))
     for part in _blocks(new):
         factor = by_row[rows[part]]
-        half = np.where(np.abs(new[part]) >= grid.top, grid.step / 2 + CUT * grid.top, grid.step / 2)
+        more = np.where(np.abs(new[part]) >= grid.top, 1.01 * cut[rows[part]] * grid.top, 0.0)
+        half = grid.step / 2 + more
         units.confine(old[part], new[part] * factor, half * factor, rows[part])
 
 
