@@ -95,6 +95,6 @@ def test_a_reshaped_input_reaches_the_convert_stage() -> None:
     build = Builder((32,))
     image = build.reshape("x", 2, 4, 4, name="image")
     build.dense(build.reshape(build.relu(build.conv(image, 3))), 4)
-    units = read_units(simplified(build.graph(), *simplify_passes()))
-    assert units.input.name == "image" and units.input.shape == (2, 4, 4)
-    assert units.input_shape == (32,) and units.input_perm is None
+    (entry,) = read_units(simplified(build.graph(), *simplify_passes())).inputs
+    assert entry.layer.name == "image" and entry.layer.shape == (2, 4, 4)
+    assert entry.shape == (32,) and entry.perm is None
