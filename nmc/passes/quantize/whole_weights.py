@@ -36,7 +36,7 @@ class WholeFit:
 
 @dataclass(frozen=True)
 class ShiftRange:
-    """Right shifts that a sum may have, and the one that is wanted of sums whose unit has this value.
+    """Right shifts that a sum may have.
 
     Attributes:
         low, high: the least and the largest.
@@ -68,7 +68,7 @@ def fit_whole(
         main: over reals.
         scales: real value of a message, by source.
         grid: the stored weights.
-        wanted: (C,) real values of a message that should not be passed.
+        wanted: (C,) the real value of a message that is come near to from below.
         allowed: shifts.
         step: of the file's integers, if it has any there.
 
