@@ -26,6 +26,9 @@ ASSUMED_SAMPLES = 64
 ASSUMED_WORK = 1 << 34
 """Multiplications that all of them together may take: a VGG-19 takes as many for one."""
 
+ASSUMED_VALUES = 1 << 26
+"""Numbers in the layers of all of them together: half a gigabyte of float64."""
+
 SAMPLES_MAX = 1024
 """Of the user's samples that are used; more only take longer."""
 
@@ -90,9 +93,10 @@ class CalibrationOracle:
 
 
 def assumed_samples(graph: LayerGraph) -> int:
-    """How many seeded inputs stand in for data: fewer for networks that take long for each."""
+    """How many seeded inputs stand in for data: fewer for networks that take long, or much memory, for each."""
     work = sum(multiplications(layer) for layer in graph.layers)
-    return int(np.clip(ASSUMED_WORK // max(work, 1), 1, ASSUMED_SAMPLES))
+    values = sum(size(layer.shape) for layer in graph.layers)
+    return int(np.clip(min(ASSUMED_WORK // max(work, 1), ASSUMED_VALUES // values), 1, ASSUMED_SAMPLES))
 
 
 def calibration_inputs(model: SourceModel, request: CompileRequest, sink: DiagnosticSink) -> tuple[Data | None, Array]:

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
+from nmc.compiler.calibration import assumed_samples
 from nmc.compiler.frontends.onnx import SourceModel, read_model
 from nmc.compiler.frontends.reply import Reply, read_reply, write_reply
 from nmc.ir.connectivity import Array
-from nmc.ir.layers import Linear
+from nmc.ir.layers import Input, Layer, LayerGraph, Linear
 from nmc.ir.network import Network
+from nmc.ir.origin import Origin
 from nmc.ir.uniform import is_uniform
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.quantize.quantize_graded import QuantizeGraded
@@ -90,6 +92,14 @@ def test_stored_weights_are_held_a_few_times(tmp_path: Path, peak: Callable[[], 
     # What is held before, the file's weights twice, and once more as they are read.
     assert np.array_equal(weights(handed_over(model, tmp_path)), weights(model))
     assert peak() < 7
+
+
+def test_large_networks_get_fewer_seeded_inputs() -> None:
+    sides = (8, 64, 512, 4096)
+    images = [Layer("x", Input(), (), (3, side, side), Origin("x", "Input", "x")) for side in sides]
+    counts = [assumed_samples(LayerGraph("g", (image,), ("x",))) for image in images]
+    assert counts == [64, 64, 64, 1]
+    assert assumed_samples(LayerGraph("g", (images[2],) * 9, ("x",))) == 9
 
 
 def test_graded_quantization_holds_the_weights_and_the_integers(tmp_path: Path, peak: Callable[[], float]) -> None:
