@@ -13,7 +13,7 @@ from nmc.passes.place.anneal import FEW, PlaceAnneal, annealed
 from nmc.passes.place.hill_climb import PlaceHillClimb, climb
 from nmc.passes.place.problem import Problem
 from nmc.passes.place.row_major import placed
-from nmc.passes.place.starts import starts
+from nmc.passes.place.starts import scattered, starts
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class PlaceAuto:
 
     Starts are row-major order, stripes of the mesh in the order of the network and in that of the
     Fiedler vector, and spectral coordinates that are drawn together and spread over the mesh again
-    and again. Hill climbing from row-major order and, up to `FEW` clusters, annealing from there run
-    too, so that neither is ever better. The fewest hop-weighted packets are kept.
+    and again; small problems are climbed from many random placements, too. Hill climbing from
+    row-major order and, up to `FEW` clusters, annealing from there run as well, so that neither is
+    ever better. The fewest hop-weighted packets are kept.
 
     Attributes:
         chips: chips that may be used; None: the target's own number.
@@ -57,7 +58,10 @@ def best_found(problem: Problem, context: Context, moves: int) -> IndexArray:
     if len(rows) < 2:
         return rows
     climbed = climb(problem, rows, context.generator(PlaceHillClimb.name))
-    best: IndexArray = min([climbed, *starts(problem, context.generator(PlaceAuto.name))], key=problem.cost)
+    generator = context.generator(PlaceAuto.name)
+    others = [*starts(problem, generator)]
+    others += [climb(problem, site_of, generator) for site_of in scattered(problem, generator)]
+    best: IndexArray = min([climbed, *others], key=problem.cost)
     # Where climbing found the best start, this is what annealing by name finds.
     found = [rows, climbed, annealed(problem, best, context.generator(PlaceAnneal.name), moves)]
     if best is not climbed and len(rows) <= FEW:

@@ -29,6 +29,13 @@ VISITS = 400_000_000
 """Flows that spectral coordinates may visit; graphs with more are placed in stripes."""
 
 
+SCATTERED = 300
+"""Random placements that are climbed from, at most, ..."""
+
+SCATTERED_VISITS = 30_000_000
+"""... and flows that one round of all these climbs looks at: small problems only."""
+
+
 @dataclass(frozen=True, eq=False)
 class Area:
     """A compact part of the mesh for the clusters that may lie anywhere.
@@ -155,3 +162,14 @@ def _spread_once(area: Area, x: Array, y: Array) -> IndexArray:
     site_of = np.empty(count, dtype=np.int64)
     site_of[np.lexsort((y, column))] = area.sites[taken]
     return site_of
+
+
+def scattered(problem: Problem, generator: np.random.Generator) -> Iterator[IndexArray]:
+    """Random placements near the origin, for small problems: climbing from many of them beats one long search."""
+    clusters, sites = len(problem.task.to_host), len(problem.task.x)
+    visits = 2 * len(problem.task.partners) * sites + 1
+    area = Area.of(problem)
+    for _ in range(min(SCATTERED, SCATTERED_VISITS // visits) if clusters > 1 else 0):
+        site_of = problem.row_major()
+        site_of[area.free] = generator.permutation(area.sites)[: len(area.free)]
+        yield site_of
