@@ -303,7 +303,7 @@ class GraphBuilder:
         """Let the walk go on behind a refused node, with the shapes that ONNX infers."""
         sources = [name for name in node.proto.input if name in self.values]
         for output in node.proto.output:
-            if output in inferred and sources:
+            if output in inferred and sources and prod(inferred[output]) <= ELEMENT_LIMIT:
                 self.values[output] = self._unique(f"{node.name}/refused")
                 self.lost.add(self.values[output])
                 self._append(

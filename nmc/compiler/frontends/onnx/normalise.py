@@ -5,6 +5,7 @@ float32, opset 17 or later, IR version 10 at most, batch symbolic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
+from nmc.compiler.frontends.onnx.limits import ELEMENT_LIMIT
 from nmc.compiler.frontends.onnx.text import escaped
 from nmc.ir.diagnostic import DiagnosticSink
 
@@ -280,6 +282,13 @@ def _free_batch(value: onnx.ValueInfoProto, sink: DiagnosticSink) -> int | None:
             help="export the model with a batch axis first",
         )
         return None
+    numbers = math.prod(max(d.dim_value, 1) for d in dims[1:])
+    if numbers > ELEMENT_LIMIT:
+        sink.error(
+            "model-too-large",
+            f"input '{name}' takes {numbers} numbers per sample, the limit is {ELEMENT_LIMIT}",
+            help="compile a network with a smaller input",
+        )
     unknown = [f"axis {axis} ('{escaped(d.dim_param)}')" for axis, d in enumerate(dims) if axis and d.dim_value < 1]
     if unknown:
         sink.error(

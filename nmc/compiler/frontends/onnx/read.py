@@ -129,7 +129,7 @@ def _read(path: Path, sink: DiagnosticSink) -> _Reading:
     integers = float_ends(raised)
     name_nodes(raised)
     batch = free_batch(raised, sink)
-    if any(d.slug in ("input-shape", "shape-dynamic", "input-type") for d in sink.errors):
+    if any(d.slug in ("input-shape", "shape-dynamic", "input-type", "model-too-large") for d in sink.errors):
         return reading
     builder = GraphBuilder(raised, batch, sink)
     _empty_large(raised)
