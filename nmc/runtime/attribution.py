@@ -202,8 +202,11 @@ def _ladder(
     real = _real_drive(network, spiking, population, sent)
     linear = _is_linear(population.neuron)
     if real is None:  # A later pass made it: its weights are its own.
-        real = charge * _unit(charge, y, population)
-    stored = charge * _unit(charge, real, population)
+        active = np.ones_like(y) if linear else (y > 0).astype(np.float64)
+        unit = _unit(charge * active, y * active, population)
+        real = stored = charge * unit
+    else:
+        stored = charge * _unit(charge, real, population)
     offset = np.zeros(()) if linear else _offset(real, y, population)
     inputs, weights = (z if linear else np.maximum(z + offset, 0.0) for z in (real, stored))
     levels = spike_levels(population.neuron)

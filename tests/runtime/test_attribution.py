@@ -12,9 +12,12 @@ import pytest
 from nmc.ir.network import Network
 from nmc.ir.neurons import LIF
 from nmc.ir.reference import encode
+from nmc.passes.partition.split_fan_in import SplitFanIn
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.attribution import PARTS, Attribution, attribute, attribution_table, worst
-from nmc.runtime.verification import decoded_values, far_from_float, verify
+from nmc.runtime.oracle import OnnxOracle
+from nmc.runtime.verification import _wanted, decoded_values, far_from_float, verify
+from nmc.testing.builders import context_for, residual_graph, small_target
 from tests.runtime.artifacts import residual_artifact, samples
 
 X = samples(24, seed=6)
@@ -144,3 +147,23 @@ def test_the_same_numbers_for_any_share_of_the_samples() -> None:
         network, artifact.spiking, inputs, {"first_relu": np.zeros((1, *network.by_name["first_relu"].shape))}
     )
     assert [row.name for row in rows] == ["first_relu"] and rows[0].dead == 0
+
+
+@pytest.mark.parametrize("coding,timesteps", [("rate", 16), ("graded", 1)])
+def test_layers_that_are_cut_up_keep_their_split(coding: str, timesteps: int) -> None:
+    """Their weights over reals are no longer known: what inputs and weights bring stands together."""
+    artifact = residual_artifact(coding, timesteps)
+    network, inputs = artifact.network, encode(artifact.network, X)
+    target = replace(small_target(), core=replace(small_target().core, in_axons=24))
+    made = SplitFanIn().run(network, context_for(residual_graph(0), X, target))
+    assert len(made.populations) > len(network.populations)
+    wanted = {
+        name: np.asarray(values) for name, values in _wanted(network, OnnxOracle(artifact.source_onnx), X).items()
+    }
+    whole = {row.name: row for row in attribute(network, artifact.spiking, inputs, wanted)}
+    for row in attribute(made, artifact.spiking, inputs, wanted):
+        same = whole[row.name]
+        assert row.error == pytest.approx(same.error) and row.ideal == pytest.approx(same.ideal)
+        assert row.parts["timing"] == pytest.approx(same.parts["timing"], abs=1e-9)
+        brought, before = (r.parts["inputs"] + r.parts["weights"] for r in (row, same))
+        assert brought == pytest.approx(before, abs=0.02)
