@@ -6,7 +6,7 @@ These are the ImageNet networks that every exporter is tried with, their weights
 value, so their outputs say nothing; they are measured for time and memory. Each is compiled up to
 its integers by a process of its own, as ``nmc compile --stop-after quantize`` does, without
 calibration data. Memory is the largest proportional set size of that process and all of its
-children together, sampled twenty times a second; processor time is that of all of them.
+children together, sampled five times a second; processor time is that of all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import onnx
 MEMORY_WANTED = 3 << 30
 SECONDS_WANTED = 60.0
 
-INTERVAL = 0.05
+INTERVAL = 0.2
 """Seconds between two looks at the memory."""
 
 
