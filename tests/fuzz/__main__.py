@@ -20,7 +20,8 @@ from tests.fuzz.judge import Verdict, judge
 from tests.fuzz.mutants import mutant
 from tests.fuzz.reduction import reduced
 from tests.fuzz.relations import RELATIONS
-from tests.fuzz.trials import try_mutant, try_relation
+from tests.fuzz.sandbox import Sandbox
+from tests.fuzz.trials import try_relation
 
 WHOLE = 8
 """One model of so many is mapped too, with graded messages and with spikes."""
@@ -99,17 +100,18 @@ def _keep_reduced(campaign: Campaign, model: RandomModel, verdict: Verdict, fold
 
 def mutants(campaign: Campaign, first: int, count: int, folder: Path) -> None:
     """Try mutants of random models."""
-    for number in range(count):
-        seed = first + number // MUTANTS
-        if number % MUTANTS == 0:
-            model = random_model(seed).model
-        data = mutant(model, first + number)
-        verdict = try_mutant(data, folder)
-        campaign.count("mutants", verdict)
-        if verdict.outcome == "failed":
-            campaign.keep(f"mutant{first + number}", data, f"seed {seed}: {verdict.reason}")
-        if (number + 1) % (5 * PROGRESS) == 0:
-            say(f"  {number + 1} mutants, {campaign.failures} failures, {time.process_time():.0f} s")
+    with Sandbox(folder) as sandbox:
+        for number in range(count):
+            seed = first + number // MUTANTS
+            if number % MUTANTS == 0:
+                model = random_model(seed).model
+            data = mutant(model, first + number)
+            verdict = sandbox.try_mutant(data)
+            campaign.count("mutants", verdict)
+            if verdict.outcome == "failed":
+                campaign.keep(f"mutant{first + number}", data, f"seed {seed}: {verdict.reason}")
+            if (number + 1) % (5 * PROGRESS) == 0:
+                say(f"  {number + 1} mutants, {campaign.failures} failures")
 
 
 def relations(campaign: Campaign, first: int, count: int, folder: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 
+from tests.fuzz import sandbox as sandbox_module
 from tests.fuzz.generator import random_model
+from tests.fuzz.judge import Verdict
 from tests.fuzz.mutants import STRUCTURE, mutant
+from tests.fuzz.sandbox import Sandbox
 from tests.fuzz.trials import try_mutant
 
 
-def tried(seeds: range, each: int, folder: Path) -> Counter[str]:
+def tried(seeds: range, each: int, folder: Path, attempt: Callable[[bytes], Verdict]) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     failed: dict[tuple[int, int], str] = {}
     for seed in seeds:
@@ -29,13 +34,30 @@ def tried(seeds: range, each: int, folder: Path) -> Counter[str]:
 
 
 def test_mutants(tmp_path: Path) -> None:
-    outcomes = tried(range(200, 225), 8, tmp_path)
+    outcomes = tried(range(200, 225), 8, tmp_path, lambda data: try_mutant(data, tmp_path))
     assert outcomes["refused"] > 50 and outcomes["accepted"] > 20
 
 
 @pytest.mark.slow
 def test_more_mutants(tmp_path: Path) -> None:
-    tried(range(40, 140), 10, tmp_path)
+    with Sandbox(tmp_path) as sandbox:
+        tried(range(40, 140), 10, tmp_path, sandbox.try_mutant)
+
+
+def _abort(data: bytes, folder: Path) -> Verdict:
+    os.abort()
+
+
+def test_a_mutant_that_ends_its_process_is_judged_behind_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_module, "_try", _abort)
+    good = random_model(200).model
+    with Sandbox(tmp_path) as sandbox:
+        assert sandbox.try_mutant(b"no model at all").outcome == "refused"
+        monkeypatch.undo()
+        assert sandbox.try_mutant(good.SerializeToString()).outcome == "accepted"
+    assert not list(tmp_path.iterdir())
 
 
 def test_mutants_differ_and_can_be_made_again() -> None:
