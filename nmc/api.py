@@ -11,7 +11,8 @@ from nmc.ir.neurons import Reset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nmc.compiler.driver import Compiled, CompileRequest
+    from nmc.backends.api import Options
+    from nmc.compiler.driver import Compiled
     from nmc.compiler.frontends.onnx import ModelCheck
     from nmc.ir.connectivity import Array
     from nmc.runtime.artifact import Artifact
@@ -86,8 +87,12 @@ def compile(
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
         strict: approximated operators are errors.
-        partitioner: as ``--partitioner``; likewise ``placer``, ``optimise``, ``chips``, ``seed``.
+        partitioner: as ``--partitioner``.
+        placer: as ``--placer``.
+        optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
+        chips: as ``--chips``.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
+        seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
         progress: called with (what is being done, fraction done).
 
@@ -95,24 +100,32 @@ def compile(
         NmcError: with every problem found and the exit code that the command would end with.
     """
     from nmc.backends.api import Options
-    from nmc.compiler.driver import CompileRequest, compile_file
 
     options = Options(timesteps, coding, Reset(reset) if reset else None, host_input, weight_bits, partitioner, placer)
     options = replace(options, optimise=optimise, chips=chips, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
     options = replace(options, settings=settings or {}, pins=pins or {})
+    return _compiled(Path(model), target, options, calib, preprocess, seed, max_loss, progress)
+
+
+def _compiled(
+    model: Path,
+    target: str,
+    options: Options,
+    calib: str | Path | Array | Mapping[str, Array] | None,
+    preprocess: str | None,
+    seed: int,
+    max_loss: float,
+    progress: Callable[[str, float], None],
+) -> Compiled:
+    """Compile, with the coding that ``auto`` takes."""
+    from nmc.compiler.driver import CompileRequest, compile_file
+
     request = CompileRequest(target, options, calib, preprocess, seed=seed, isolated=True)
-    if coding == "auto":
-        request = _with_coding(Path(model), request, max_loss, progress)
-    return compile_file(Path(model), request, progress)
+    if options.coding == "auto":
+        from nmc.compiler.explore.choose import choose_coding
 
-
-def _with_coding(
-    model: Path, request: CompileRequest, max_loss: float, progress: Callable[[str, float], None]
-) -> CompileRequest:
-    """The request with the coding that ``auto`` takes."""
-    from nmc.compiler.explore.choose import choose_coding
-
-    return choose_coding(model, request, max_loss, progress).request
+        request = choose_coding(model, request, max_loss, progress).request
+    return compile_file(model, request, progress)
 
 
 def device(name: str, artifact: Artifact) -> Device:

@@ -294,7 +294,7 @@ def largest_products(connectivity: Connectivity, sizes: float | Array = 1.0) -> 
     rows = weight.reshape(groups, -1, columns.shape[1])
     largest = np.zeros(rows.shape[:2])
     _take_largest(rows, by_source[columns], largest)
-    return largest.reshape(connectivity.out_shape[0], -1).max(axis=1)
+    return np.asarray(largest.reshape(connectivity.out_shape[0], -1).max(axis=1))
 
 
 def column_groups(connectivity: Connectivity) -> tuple[int, IndexArray]:
