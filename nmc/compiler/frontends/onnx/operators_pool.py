@@ -90,11 +90,15 @@ def _largest_of_taps(node: Node, graph: GraphBuilder, axes: tuple[WindowAxis, ..
         made = (*shape[:number], windows, *shape[number + 1 :])
         elements = np.arange(size(shape)).reshape(shape)
         copies = [Linear(copying(elements.take(tap, axis=number), shape), np.zeros(shape[0])) for tap in taps]
-        names = tuple(graph.add_inner(node, f"tap{number}", copy, (source,), made) for copy in copies)
+        largest: Op = copies[0]
+        names: tuple[str, ...] = (source,)
+        if len(copies) > 1:
+            largest = Maximum()
+            names = tuple(graph.add_inner(node, f"tap{number}", copy, (source,), made) for copy in copies)
         if number == len(axes):
-            graph.add(node, Maximum(), names, made)
+            graph.add(node, largest, names, made)
         else:
-            source, shape = graph.add_inner(node, f"largest{number}", Maximum(), names, made), made
+            source, shape = graph.add_inner(node, f"largest{number}", largest, names, made), made
 
 
 def _axes(node: Node, graph: GraphBuilder) -> tuple[WindowAxis, ...]:
