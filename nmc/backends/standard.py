@@ -92,4 +92,15 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
         RouteXY(),
         CheckMapping(pins),
     )
-    return Pipeline(apply_settings(steps, options.settings))
+    return Pipeline(_calibrated_as_stored(apply_settings(steps, options.settings)))
+
+
+def _calibrated_as_stored(steps: tuple[Pass, ...]) -> tuple[Pass, ...]:
+    """Calibration simulates what will be stored: it takes the bits and thresholds that quantize-rate was given."""
+    for step in steps:
+        if isinstance(step, QuantizeRate):
+            bits, thresholds = step.bits, step.thresholds
+            return tuple(
+                replace(s, bits=bits, thresholds=thresholds) if isinstance(s, CalibrateLayers) else s for s in steps
+            )
+    return steps

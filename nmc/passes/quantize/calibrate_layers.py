@@ -40,6 +40,7 @@ class CalibrateLayers:
         refit: whether weights may change.
         feedback: times that the weights are fitted to what the spikes leave of the activations.
         bits: of a weight, as quantize-rate will store it.
+        thresholds: distinct ones of a layer, as quantize-rate will store them.
     """
 
     rows: int = 16384
@@ -47,6 +48,7 @@ class CalibrateLayers:
     refit: bool = True
     feedback: int = 2
     bits: int | None = None
+    thresholds: int | None = None
 
     name: ClassVar[str] = "calibrate-layers"
     stage: ClassVar[str] = "quantize"
@@ -87,7 +89,7 @@ class _Run:
         inputs = encode(network, context.calibration.inputs[: _samples_that_fit(network)])
         self._flat = joined_channels_last(network, inputs)
         self._analog: Iterator[AnalogStep] = analog(network, inputs)
-        self._quantizer = Quantizer.of(network, context.target, options.bits)
+        self._quantizer = Quantizer.of(network, context.target, options.bits, options.thresholds)
 
     def layer(self, number: int, population: Population) -> CalibratedLayer:
         """Calibrate one population and simulate it."""
