@@ -158,8 +158,10 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, number: int) -> None:
         f"open({str(tmp_path / 'never')!r}).read()\n"
     )
     code = (
-        "import subprocess, sys\n"
+        "import signal, subprocess, sys\n"
         "from nmc.compiler.frontends import isolation\n"
+        # What runs in the background of a shell inherits that it ignores an interrupt.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "start = subprocess.Popen\n"
         f"subprocess.Popen = lambda command, **options: start([command[0], {str(child)!r}], **options)\n"
         f"isolation.read_isolated({str(tmp_path / 'x.onnx')!r})\n"
