@@ -29,6 +29,9 @@ ASSUMED_WORK = 1 << 34
 ASSUMED_VALUES = 1 << 26
 """Numbers in the layers of all of them together: half a gigabyte of float64."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Activations are kept in float32."""
+
 SAMPLES_MAX = 1024
 """Of the user's samples that are used; more only take longer."""
 
@@ -87,7 +90,8 @@ class CalibrationOracle:
             for first in range(0, len(inputs), batch):
                 values = execute_graph(self._graph, inputs[first : first + batch], new)
                 for name in new:
-                    parts[name].append(values[name].astype(np.float32))
+                    # What float32 cannot hold counts as the largest that it can.
+                    parts[name].append(np.clip(values[name], -LARGEST, LARGEST).astype(np.float32))
             self._known |= {name: np.concatenate(chunks) for name, chunks in parts.items()}
         return {name: self._known[name] for name in names}
 

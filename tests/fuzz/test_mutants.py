@@ -94,5 +94,5 @@ def test_every_kind_of_mutation_changes_something() -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parent / "finds").glob("*.mutant")), ids=lambda path: path.stem)
 def test_finds(tmp_path: Path, path: Path) -> None:
-    """Files that once made a traceback."""
-    assert try_mutant(path.read_bytes(), tmp_path).outcome == "refused"
+    """Files that once made a traceback or a warning of a library."""
+    assert try_mutant(path.read_bytes(), tmp_path).outcome != "failed"
