@@ -108,8 +108,8 @@ def test_a_threshold_out_of_reach_is_dead() -> None:
     assert row["first_relu"].dead > 0.5 and row["first_relu"].rate < 0.01
 
 
-def test_spikes_that_come_late_show_as_timing() -> None:
-    """The charge of a window is the same, but half the sources' spikes come after a run of negative ones."""
+def test_timing_is_what_uneven_inputs_add() -> None:
+    """Nothing where the input is constant or nothing fires; something behind layers that spike."""
     artifact = residual_artifact("rate", 8)
     rows = split(artifact)
     ideal = [rows[name].ideal for name in LAYERS]
@@ -140,7 +140,7 @@ def test_table_and_json() -> None:
     assert list(rows[0]) == ["name", "rate", "dead", "saturated", "error", "parts", "ideal"]
 
 
-def test_the_same_numbers_for_any_share_of_the_samples() -> None:
+def test_only_populations_with_known_values_have_a_row() -> None:
     artifact = residual_artifact()
     network, inputs = artifact.network, encode(artifact.network, X[:1])
     rows = attribute(
