@@ -16,8 +16,9 @@ so the five parts add up to the error. A part below zero takes away from an erro
 part brought: weights and neurons are calibrated to do so. ``o`` is the offset per channel that
 the neuron search moved into the bias (the mean of y - z where y > 0): it belongs to the code.
 
-Beside it stands the floor: the error of the same network if all charge of a window were there
-at once in every layer (ideal levels). No timing of spikes can be better than its levels.
+Beside it stands the error of the same network if all charge of a window were there at once in every
+layer (ideal levels). It is no lower bound: weights and neurons are calibrated to the spikes that
+really come, and what they make up for is then missing.
 """
 
 from __future__ import annotations
