@@ -16,7 +16,7 @@ from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.isolation import read_isolated
 from nmc.compiler.frontends.onnx import SourceModel
 from nmc.compiler.manifest import Calibration, make_manifest
-from nmc.compiler.plugins import find_target
+from nmc.compiler.plugins import blaming, find_target, pipeline_of
 from nmc.compiler.proof import (
     note_approximation,
     proof_inputs,
@@ -223,7 +223,7 @@ def _run_pipeline(
 ) -> tuple[Program, _Levels, str]:
     """All passes; the program, the levels on the way, and the pipeline's text."""
     context = Context(target, sink, oracle, request.seed, progress)
-    pipeline = backend.pipeline(target, request.options)
+    pipeline = pipeline_of(backend, target, request.options)
     levels = _Levels(graph=model.graph)
     proofs = StageProofs.of(model.graph, oracle.inputs, target)
     program = pipeline.run(model.graph, context, _hooks(request, levels, clock, oracle, proofs))
@@ -320,7 +320,8 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     clock.stage("prove")
     events = measure_events(program, inputs)
     clock.stage("estimate")
-    payload: Payload = backend.emit(program, target, request.options)
+    with blaming(backend.name, f"emit a program for '{target.name}'"):
+        payload: Payload = backend.emit(program, target, request.options)
     clock.stage("emit")
     manifest = make_manifest(
         source, target, program, Calibration.of(data, len(oracle.inputs)), request.options,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nmc.backends.api import Backend, Options
+from nmc.compiler.plugins import pipeline_of
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
@@ -113,7 +114,7 @@ def placed_quickly(network: Network, backend: Backend, target: Target) -> Partit
 
 def _placed(network: Network, backend: Backend, target: Target, partitioner: str) -> Partitioned:
     options = Options(partitioner=partitioner, placer="row-major")
-    steps = [step for step in backend.pipeline(target, options).steps if step.stage in STAGES]
+    steps = [step for step in pipeline_of(backend, target, options).steps if step.stage in STAGES]
     program = Pipeline(tuple(steps)).run(network, Context(target, DiagnosticSink(), NoInputs()))
     if not isinstance(program, Partitioned):
         raise TypeError(f"the place stage made a {type(program).__name__}")

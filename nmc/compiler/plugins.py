@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nmc.backends.api import API_VERSION, Backend
+from nmc.backends.api import API_VERSION, Backend, Options
 from nmc.hardware.target import Target
 from nmc.hardware.target_file import load_target
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.passes.base import Pipeline
 
 if TYPE_CHECKING:
     from nmc.runtime.artifact import Artifact
@@ -124,6 +126,46 @@ def _import(plugin: Plugin) -> Backend:
     return cast("Backend", backend)
 
 
+@contextmanager
+def blaming(family: str, doing: str, origin: str | None = None) -> Iterator[None]:
+    """Around a call of a backend: what a stranger's code raises there names the plugin that brought it.
+
+    Args:
+        family: of the backend.
+        doing: what was asked of it, after "cannot".
+        origin: of its plugin, looked up where it is not given.
+
+    Raises:
+        NmcError: the backend's own, or ``backend-broken`` (exit 6) for any other exception.
+        Exception: what our own backend raises, unchanged.
+    """
+    try:
+        yield
+    except NmcError:
+        raise
+    except Exception as error:
+        plugin = next((plugin for plugin in installed() if plugin.family == family), None)
+        if plugin is not None and plugin.entry.value.startswith("nmc."):
+            raise  # our own fault, reported as such with a reproducer
+        brought = origin or (plugin.origin if plugin else "unknown")
+        raise NmcError.single(
+            "backend-broken",
+            f"the backend '{family}' ({brought}) cannot {doing}: {type(error).__name__}: {error}",
+            ExitCode.MISSING,
+            help=f"repair or uninstall {brought}",
+        ) from error
+
+
+def pipeline_of(backend: Backend, target: Target, options: Options) -> Pipeline:
+    """The backend's pipeline for a target.
+
+    Raises:
+        NmcError: it refuses the options, or it is broken (exit 6).
+    """
+    with blaming(backend.name, f"make a pipeline for '{target.name}'"):
+        return backend.pipeline(target, options)
+
+
 def targets_of(plugin: Plugin) -> Mapping[str, Target]:
     """The targets of one plugin, which is imported.
 
@@ -134,17 +176,8 @@ def targets_of(plugin: Plugin) -> Mapping[str, Target]:
 
 
 def _targets(backend: Backend, origin: str) -> Mapping[str, Target]:
-    try:
+    with blaming(backend.name, "name its targets", origin):
         return backend.targets()
-    except NmcError:
-        raise
-    except Exception as error:
-        raise NmcError.single(
-            "backend-broken",
-            f"the backend '{backend.name}' ({origin}) cannot name its targets: {type(error).__name__}: {error}",
-            ExitCode.MISSING,
-            help=f"repair or uninstall {origin}",
-        ) from error
 
 
 def find_target(name: str) -> tuple[Backend, Target]:
@@ -231,17 +264,8 @@ def devices_of(family: str) -> Mapping[str, Device]:
         NmcError: no such family (exit 2), or the plugin is broken (exit 6).
     """
     backend = load_backend(family)
-    try:
+    with blaming(family, "name its devices"):
         return dict(backend.devices())
-    except NmcError:
-        raise
-    except Exception as error:
-        raise NmcError.single(
-            "backend-broken",
-            f"the backend '{family}' cannot name its devices: {type(error).__name__}: {error}",
-            ExitCode.MISSING,
-            help=f"repair or uninstall the plugin of '{family}'; `nmc targets` says where it comes from",
-        ) from error
 
 
 def find_device(artifact: Artifact, name: str) -> Device:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from nmc.backends.api import Options
+from nmc.backends.loihi.backend import LoihiBackend
 from nmc.compiler import plugins
 from nmc.compiler.doctor import examine, install_device
+from nmc.compiler.driver import CompileRequest, compile_file
 from nmc.ir.diagnostic import ExitCode, NmcError
 from tests.cli.invoke import Invoke
 
@@ -133,6 +136,37 @@ def test_broken_devices_spoil_only_themselves(installed: Installed, source: str,
     with pytest.raises(NmcError) as caught:
         install_device("nothing", lambda line: None)
     assert "lava" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "source"),
+    [
+        ("make a pipeline", "    def pipeline(self, target, options): raise KeyError('passes')\n"),
+        ("emit", "    def emit(self, program, target, options): raise KeyError('blob')\n"),
+    ],
+)
+def test_a_backend_that_fails_at_work_is_named(
+    installed: Installed, call: str, source: str, tmp_path: Path, model: Path
+) -> None:
+    """No internal error of ours: the plugin that brought it, what it was asked, and what it raised."""
+    installed.add("odd", GOOD + source)
+    request = CompileRequest("odd1", Options(timesteps=4), isolated=False)
+    with pytest.raises(NmcError) as caught:
+        compile_file(model, request)
+    (problem,) = caught.value.diagnostics
+    assert (caught.value.exit_code, problem.slug) == (ExitCode.MISSING, "backend-broken")
+    assert f"cannot {call}" in problem.message and "KeyError" in problem.message and "'odd'" in problem.message
+
+
+def test_what_our_own_backend_raises_stays_an_internal_error(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    """A reproducer is written for it; it is no trouble of an installation."""
+
+    def fails(self: LoihiBackend, *_: object) -> None:
+        raise KeyError("blob")
+
+    monkeypatch.setattr(LoihiBackend, "emit", fails)
+    with pytest.raises(KeyError, match="blob"):
+        compile_file(model, CompileRequest("loihi2", Options(timesteps=4), isolated=False))
 
 
 def test_duplicate_family(installed: Installed) -> None:

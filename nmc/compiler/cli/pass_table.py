@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from nmc.backends.api import Backend, Options
+from nmc.compiler.plugins import pipeline_of
 from nmc.hardware.target import Target
-from nmc.ir.diagnostic import NmcError
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.passes.base import Pass
 from nmc.passes.partition import PARTITIONERS
 from nmc.passes.place import PLACERS
@@ -72,8 +73,10 @@ def pass_rows(backend: Backend, target: Target) -> tuple[PassRow, ...]:
     found: dict[str, PassRow] = {}
     for used, options in _variants():
         try:
-            steps = backend.pipeline(target, options).steps
-        except NmcError:
+            steps = pipeline_of(backend, target, options).steps
+        except NmcError as error:
+            if error.exit_code is ExitCode.MISSING:
+                raise  # broken, whatever the options are
             continue  # this family has no such choice
         for step in steps:
             found.setdefault(step.name, _row(step, used))
