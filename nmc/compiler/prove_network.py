@@ -79,7 +79,7 @@ class StageProofs:
             case LayerGraph(), LayerGraph():
                 yield from _ends_problems(before, after)
             case LayerGraph(), Network():
-                yield from conversion_problems(before, after, self.inputs)
+                yield from conversion_problems(before, after, self.inputs, getattr(step, "initial", 0.5))
             case Network(), Network():
                 yield from self._network_problems(step, before, after)
             case Network(), Partitioned():
@@ -156,10 +156,16 @@ def _code_problems(graph: LayerGraph, network: Network, x: Array, seen: Array) -
             )
 
 
-def conversion_problems(graph: LayerGraph, network: Network, x: Array) -> Iterator[Problem]:
+def conversion_problems(graph: LayerGraph, network: Network, x: Array, start: float = 0.5) -> Iterator[Problem]:
     """The mean drive of every population is the value of its layer, and neurons answer as they should.
 
     A network before quantization has an exact meaning for large T (`nmc.kernels.layerwise.analog`).
+
+    Args:
+        graph: before.
+        network: over reals.
+        x: (N, ...) float32 inputs.
+        start: the potential that spiking neurons shall start from, in thresholds.
     """
     inputs = encode(network, x)
     seen = decoded_inputs(network, inputs)
@@ -178,7 +184,7 @@ def conversion_problems(graph: LayerGraph, network: Network, x: Array) -> Iterat
             continue
         value = drive if isinstance(population.neuron, IdealIntegrator) else _activated(population, drive)
         yield from _apart(f"'{population.name}'", value, wanted[population.name], population.origin, largest)
-        yield from _response_problems(network, population)
+        yield from _response_problems(network, population, start)
     for spec, name, tail in zip(network.outputs, graph.outputs, tails, strict=True):
         yield from _output_problems(network, spec, graph.by_name[name], drives)
         steps = network.timesteps if isinstance(network.by_name[spec.population].neuron, IdealIntegrator) else 1
@@ -225,13 +231,14 @@ DRIVES = 16
 """Constant drives that a neuron is tried with."""
 
 
-def _response_problems(network: Network, population: Population) -> Iterator[Problem]:
+def _response_problems(network: Network, population: Population, start: float) -> Iterator[Problem]:
     """A neuron with subtractive reset answers a constant drive with it, to one spike; on average, better.
 
-    With reset to zero the worth of a spike is fitted to the activations, so no drive alone can judge it.
+    With reset to zero or a leak the worth of a spike is fitted to the activations, so no drive alone can judge it.
+    What starts at half a threshold rounds; what shall ``start`` elsewhere is as far from rounding on average.
     """
     neuron = population.neuron
-    if not isinstance(neuron, IF) or neuron.reset is not Reset.SUBTRACT:
+    if not isinstance(neuron, IF) or neuron.reset is not Reset.SUBTRACT or neuron.dv:
         return
     channels, steps = population.shape[0], network.timesteps
     scale = np.broadcast_to(np.asarray(network.scales[population.name], dtype=np.float64), (channels,))
@@ -242,6 +249,7 @@ def _response_problems(network: Network, population: Population) -> Iterator[Pro
     drive = np.repeat(scale, DRIVES) * np.tile(share, channels)
     counts, _ = Neurons.lay(one, real=True).at_rest().advance(np.tile(drive, (steps, 1)))
     found = counts.sum(axis=0, dtype=np.float64).reshape(channels, DRIVES) - share * steps
+    found -= start - 0.5
     worst, mean = float(np.abs(found).max()), float(np.abs(found.mean(axis=1)).max())
     if not (worst <= 1.0 + 1e-6 and mean <= 0.3):
         yield (

@@ -145,8 +145,8 @@ def _confine_neuron(units: _Units, old: Population, new: Population, floors: int
             getattr(stored.fire, "guarded", True),
         ):
             yield f"the neurons of '{new.name}' fire or reset by another rule", new.origin
-        if (stored.du, stored.dv, stored.refractory) != (NO_MEMORY, 0, 0):
-            yield f"the neurons of '{new.name}' leak or rest, which real ones do not", new.origin
+        if (stored.du, stored.dv, stored.refractory) != (NO_MEMORY, real.dv, 0):
+            yield f"the neurons of '{new.name}' leak or rest otherwise than the real ones", new.origin
     elif isinstance(real, IdealIntegrator) and isinstance(stored, Integrator):
         if np.any(stored.v0):
             yield f"the read-out '{new.name}' starts from another potential than 0", new.origin

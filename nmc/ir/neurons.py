@@ -90,13 +90,18 @@ class LIF:
 
 @dataclass(frozen=True, eq=False)
 class IF:
-    """Ideal integrate-and-fire: ``v += a + bias``, fires at ``v >= threshold``."""
+    """Ideal integrate-and-fire: ``v += a + bias``, fires at ``v >= threshold``.
+
+    Attributes:
+        dv: leak, over reals only: v keeps ``(4096 - dv) / 4096`` of itself in a step, as that of a `LIF`.
+    """
 
     threshold: Array
     bias: Array
     v0: Array
     reset: Reset = Reset.SUBTRACT
     fire: Fire = Binary()
+    dv: int = 0
 
 
 @dataclass(frozen=True, eq=False)

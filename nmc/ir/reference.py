@@ -127,7 +127,8 @@ class _State:
             case LIF():
                 message = self._lif(neuron, total, bias_input)
             case IF():
-                self.v = self.v + total + (neuron.bias if bias_input is None else bias_input)
+                kept = self.v * ((4096 - neuron.dv) / 4096) if neuron.dv else self.v
+                self.v = kept + total + (neuron.bias if bias_input is None else bias_input)
                 threshold = np.broadcast_to(neuron.threshold, self.v.shape)
                 message = self._fired(neuron.fire, threshold, unit=1, strict=0)
                 self._reset(message, threshold, neuron.reset)

@@ -67,7 +67,12 @@ A document of format 1 has the one ``output``. A network with one input has it a
 every format, so that only networks with several need a reader of format 3.
 """
 
-_OPTIONAL = {(network.InputSpec, "name"): "", (LayerGraph, "codes"): {}, (Network, "codes"): {}}
+_OPTIONAL = {
+    (network.InputSpec, "name"): "",
+    (LayerGraph, "codes"): {},
+    (Network, "codes"): {},
+    (neurons.IF, "dv"): 0,
+}
 """Fields that are left out where they have their default: they came after format 2."""
 
 

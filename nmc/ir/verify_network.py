@@ -121,6 +121,8 @@ def _population_problems(population: Population, integer: bool) -> Iterator[str]
         yield f"a refractory time of {neuron.refractory} steps"
     if isinstance(neuron, SigmaDelta) and not np.all((neuron.shift >= 0) & (neuron.shift <= SHIFT_LIMIT)):
         yield f"a shift is outside 0..{SHIFT_LIMIT}"
+    if isinstance(neuron, IF) and not 0 <= neuron.dv <= (0 if integer else NO_MEMORY + 1):
+        yield f"an ideal neuron with the leak dv={neuron.dv}{' in an integer network' if integer else ''}"
     if isinstance(neuron, LIF) and not (0 <= neuron.du <= NO_MEMORY and 0 <= neuron.dv <= NO_MEMORY + 1):
         yield f"decays du={neuron.du}, dv={neuron.dv} are outside 0..4095"
     if isinstance(neuron, LIF | Integrator) and (np.any(neuron.bias_exp < 0) or np.any(neuron.bias_exp > SHIFT_LIMIT)):

@@ -1,8 +1,8 @@
 """Spikes of one layer on sampled rows, and how well their counts stand for the activations.
 
-The arithmetic is that of docs/arithmetic.md for LIF neurons without leak. It is done in
-float32, which is exact here: potentials stay below 2^23, sums of two below 2^24, and what is
-larger is clipped.
+The arithmetic is that of docs/arithmetic.md for LIF neurons whose current has no memory. It is
+done in float32, which is exact here: potentials stay below 2^23, sums of two below 2^24, and what
+is larger is clipped. A leak multiplies by 12 bits: in float64, exact below 2^53.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ONE, _ZERO, _UNIT = np.float32(1), np.float32(0), np.float32(64)
 
 
 @numba.njit(nogil=True, cache=True)
-def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subtract, out):
+def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subtract, kept, out):
     rows, steps, chans = total.shape
     v = np.empty(chans, np.float32)
     for m in range(rows):
@@ -32,6 +32,9 @@ def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subt
             v[c] = start[c]
             n[c] = _ZERO
         for t in range(steps + wait):
+            if kept < 1.0:
+                for c in range(chans):
+                    v[c] = np.float32(np.trunc(np.float64(v[c]) * kept))
             if t < steps:
                 a = total[m, t]
                 for c in range(chans):
@@ -63,8 +66,8 @@ def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subt
 
 
 def countable(neuron: LIF) -> bool:
-    """Whether `spike_counts` knows the neuron: no leak, no memory of the current, no refractory steps."""
-    return neuron.du == NO_MEMORY and neuron.dv == 0 and neuron.refractory == 0
+    """Whether `spike_counts` knows the neuron: no memory of the current, no refractory steps."""
+    return neuron.du == NO_MEMORY and neuron.refractory == 0
 
 
 def spike_counts(
@@ -73,7 +76,7 @@ def spike_counts(
     """The messages of each row, added up over the window: (rows, C) float32.
 
     Args:
-        neuron: its reset and firing rule; its numbers are not looked at.
+        neuron: its leak, reset and firing rule; its other numbers are not looked at.
         total: (rows, T, C) float32, the sum a of each step.
         bias: (1, C) or (rows, C) integers in units of v.
         v0: the same.
@@ -93,13 +96,13 @@ def spike_counts(
     bar = threshold.astype(np.float32)
     below = bar * 0 if lower is None else lower.astype(np.float32)
     added, start = bias.astype(np.float32), v0.astype(np.float32)
-    subtract = neuron.reset is Reset.SUBTRACT
+    subtract, kept = neuron.reset is Reset.SUBTRACT, (4096 - neuron.dv) / 4096
 
     def one(index: int) -> None:
         part = slice(index * CHUNK, (index + 1) * CHUNK)
         own = added if len(added) == 1 else added[part]
         begin = start if len(start) == 1 else start[part]
-        _counts(total[part], wait, own, begin, bar, below, rule, levels, guarded, subtract, out[part])
+        _counts(total[part], wait, own, begin, bar, below, rule, levels, guarded, subtract, kept, out[part])
 
     parallel(one, -(-len(total) // CHUNK))
     return out

@@ -38,7 +38,7 @@ def _integers(model, own, total, state, messages, potentials):
 @compiled()
 def _reals(model, own, total, state, messages, potentials):
     for t in range(total.shape[0]):
-        ideal(model, own, total[t], state, messages[t])
+        ideal(model, (4096 - model.dv) / 4096, own, total[t], state, messages[t])
         if potentials.shape[0] > 0:
             potentials[t] = state.v
 

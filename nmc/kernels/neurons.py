@@ -45,7 +45,7 @@ class Model(NamedTuple):
 
     Attributes:
         kind: one of the models above.
-        du, dv: decays, 0..4096.
+        du, dv: decays, 0..4096; of ideal neurons dv alone, over reals.
         refractory: steps of rest.
         rule: one of the firing rules above.
         levels: largest burst.
@@ -108,7 +108,7 @@ def model_of(neuron: Neuron) -> Model:
             kind = LIF_PLAIN if plain else LIF_LEAKY
             return Model(kind, du, dv, refractory, subtract=subtract, **_rule(neuron.fire))
         case IF():
-            return Model(IDEAL, subtract=int(neuron.reset is Reset.SUBTRACT), **_rule(neuron.fire))
+            return Model(IDEAL, dv=neuron.dv, subtract=int(neuron.reset is Reset.SUBTRACT), **_rule(neuron.fire))
         case Integrator():
             return Model(INTEGRATOR)
         case IdealIntegrator():
@@ -265,12 +265,12 @@ def _lif_leaky_by_rule(model, own, total, state, message):
 
 
 @compiled(forceinline=True)
-def _ideal(rule, model, own, total, state, message):
+def _ideal(rule, model, kept, own, total, state, message):
     changed = 0
     v, sent = state.v, state.sent
     for i in range(total.shape[0]):
         before = v[i]
-        x = before + total[i] + own.bias[i]
+        x = before * kept + total[i] + own.bias[i]
         s, x = _fire(rule, model, 0, x, own.threshold[i], own.second[i], sent[i])
         message[i] = s
         if rule == SIGNED:
@@ -281,13 +281,13 @@ def _ideal(rule, model, own, total, state, message):
 
 
 @compiled()
-def ideal(model, own, total, state, message):
-    """One step of ideal neurons, over integers or reals; how many changed."""
+def ideal(model, kept, own, total, state, message):
+    """One step of ideal neurons, over integers or reals; how many changed. ``kept`` of v is left; 1 over integers."""
     if model.rule == BURST:
-        return _ideal(BURST, model, own, total, state, message)
+        return _ideal(BURST, model, kept, own, total, state, message)
     if model.rule == SIGNED:
-        return _ideal(SIGNED, model, own, total, state, message)
-    return _ideal(BINARY, model, own, total, state, message)
+        return _ideal(SIGNED, model, kept, own, total, state, message)
+    return _ideal(BINARY, model, kept, own, total, state, message)
 
 
 @compiled()
@@ -346,7 +346,7 @@ def update(model, own, total, state, message):
     if model.kind == LIF_LEAKY:
         return _lif_leaky_by_rule(model, own, total, state, message)
     if model.kind == IDEAL:
-        return ideal(model, own, total, state, message)
+        return ideal(model, 1, own, total, state, message)
     if model.kind == INTEGRATOR:
         return _integrate(own, total, state, message)
     if model.kind == SIGMA_DELTA:

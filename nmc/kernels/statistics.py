@@ -10,19 +10,21 @@ from nmc.kernels.parallel import parallel
 
 
 @numba.njit(nogil=True, cache=True)
-def _moments(values, threshold, steps, subtract, out):
+def _moments(values, threshold, steps, subtract, start, curve, out):
     for m in range(values.shape[0]):
         for c in range(values.shape[1]):
             y = values[m, c]
             bar = threshold[c]
             n = 0.0
             if y > 0.0:
-                if subtract:
-                    n = min(np.floor(y * steps / bar + 0.5), float(steps))
+                if curve.size > 0:
+                    n = float(np.searchsorted(curve, y / bar, side="right"))
+                elif subtract:
+                    n = min(np.floor(y * steps / bar + start), float(steps))
                 else:
-                    # Constant drive y from v0 = bar / 2: the first spike comes after bar / (2 y) steps,
+                    # Constant drive y from v0 = start * bar: the first spike comes after (bar - v0) / y steps,
                     # the others every bar / y steps, each rounded up; what is above the bar is lost.
-                    first = max(np.ceil(0.5 * bar / y), 1.0)
+                    first = max(np.ceil((1.0 - start) * bar / y), 1.0)
                     if first <= steps:
                         n = 1.0 + np.floor((steps - first) / max(np.ceil(bar / y), 1.0))
             out[0, c] += n * n
@@ -30,8 +32,45 @@ def _moments(values, threshold, steps, subtract, out):
             out[2, c] += y * y
 
 
+CURVE_POINTS = 1 << 13
+"""Drives at which a leaky neuron's response is tabulated, up to the one that fires in every step."""
+
+
+def lif_curve(timesteps: int, leak: float, *, subtract: bool, start: float) -> Array:
+    """The drives, in thresholds per step, from which a leaky neuron fires 1, 2 ... T times in T steps of it: (T,).
+
+    This is the rate curve of the LIF neuron, ``1 / (tau_ref + tau_rc log(1 + 1 / (j - 1)))``
+    for reset to zero over continuous time (Hunsberger and Eliasmith, Training Spiking Deep
+    Networks for Neuromorphic Hardware, 2016), as steps and the reset really make it. The
+    drive is what the neuron receives beside the bias ``leak / 2``, which makes up for the
+    leak of a potential that is half a threshold on average.
+
+    Args:
+        timesteps: T.
+        leak: share of the potential that is lost in a step.
+        subtract: the reset; else to zero.
+        start: initial potential, in thresholds.
+    """
+    drives = np.arange(1, CURVE_POINTS + 1) * ((1.0 + leak) / CURVE_POINTS)
+    v, counts = np.full(CURVE_POINTS, start), np.zeros(CURVE_POINTS)
+    for _ in range(timesteps):
+        v = v * (1.0 - leak) + drives + leak / 2
+        fired = v >= 1.0
+        counts += fired
+        v = np.where(fired, v - 1.0 if subtract else 0.0, v)
+    reached = np.searchsorted(np.maximum.accumulate(counts), np.arange(1, timesteps + 1))
+    return np.asarray(np.append(drives, np.inf)[reached])
+
+
 def best_thresholds(
-    values: Array, candidates: Array, timesteps: int, *, subtract: bool, gain_range: tuple[float, float]
+    values: Array,
+    candidates: Array,
+    timesteps: int,
+    *,
+    subtract: bool,
+    gain_range: tuple[float, float],
+    start: float = 0.5,
+    leak: float = 0.0,
 ) -> tuple[Array, Array]:
     """Per channel, the threshold whose spike count fits the values best.
 
@@ -44,14 +83,17 @@ def best_thresholds(
         timesteps: T.
         subtract: the reset; else to zero.
         gain_range: smallest and largest gain, relative to the threshold.
+        start: initial potential, in thresholds.
+        leak: share of the potential that is lost in a step.
 
     Returns:
         thresholds (C,) and gains (C,): the real value of a neuron that fires in every step.
     """
     moments = np.zeros((len(candidates), 3, values.shape[1]))
+    curve = lif_curve(timesteps, leak, subtract=subtract, start=start) if leak else np.zeros(0)
 
     def one(index: int) -> None:
-        _moments(values, candidates[index], timesteps, subtract, moments[index])
+        _moments(values, candidates[index], timesteps, subtract, start, curve, moments[index])
 
     parallel(one, len(candidates))
     nn, ny, yy = moments[:, 0], moments[:, 1], moments[:, 2]

@@ -13,6 +13,7 @@ from nmc.kernels.calibrate_rows import Rows, matrix_of, with_matrix
 from nmc.kernels.calibrate_solve import Jitter, exact_product, positive_definite_solve, ridge
 from nmc.kernels.layerwise import LaidPopulation
 from nmc.kernels.propagate import to_channels_last
+from nmc.kernels.statistics import lif_curve
 from nmc.testing.random_connectivity import random_sparse
 
 ORIGIN = Origin("node", "Conv", "out")
@@ -97,7 +98,8 @@ RULES = {
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("reset", list(Reset))
-def test_counts_are_those_of_the_population(rule: str, reset: Reset) -> None:
+@pytest.mark.parametrize("leak", [0, 1, 700, 4096])
+def test_counts_are_those_of_the_population(rule: str, reset: Reset, leak: int) -> None:
     rng = np.random.default_rng(7)
     total = rng.integers(-60, 90, (600, STEPS, 3))
     total[:3] = 1 << 16  # up to where potentials are cut off
@@ -107,7 +109,7 @@ def test_counts_are_those_of_the_population(rule: str, reset: Reset) -> None:
     fire = RULES[rule]
     if isinstance(fire, Signed):
         fire = Signed(fire.lower[:, None, None], fire.guarded)
-    neuron = LIF(wide[0], wide[1], zero, wide[2], reset=reset, fire=fire)
+    neuron = LIF(wide[0], wide[1], zero, wide[2], dv=leak, reset=reset, fire=fire)
     laid = LaidPopulation(Population("p", (3, 600, 1), neuron, ORIGIN), (), STEPS)
     sent, _ = laid.respond(np.ascontiguousarray(total.transpose(1, 0, 2)).reshape(STEPS, -1), np.zeros(0))
     lower = np.array([0, 30, 5]) * 64 if isinstance(fire, Signed) else None
@@ -121,6 +123,26 @@ def test_counts_are_those_of_the_population(rule: str, reset: Reset) -> None:
     )
     assert np.array_equal(got, sent.sum(axis=0, dtype=np.int64).reshape(600, 3))
     assert got.max() > 1
+
+
+def test_the_rate_curve_is_that_of_the_leaky_neuron() -> None:
+    steps, leak = 400, 0.05
+    drives = np.array([0.02, 0.06, 0.1, 0.31, 0.62])
+    # Over continuous time v' = drive + leak / 2 - leak v, in thresholds; below a half of the leak nothing fires.
+    current = np.maximum((drives + leak / 2) / leak, 1 + 1e-12)
+    exact = leak / np.log1p(1 / (current - 1))
+    assert exact[0] < 0.003 < exact[1]
+    for subtract, apart in ((True, 0.03), (False, 0.25)):
+        curve = lif_curve(steps, leak, subtract=subtract, start=0.0)
+        assert (np.diff(curve[np.isfinite(curve)]) >= 0).all()
+        rates = np.searchsorted(curve, drives, side="right") / steps
+        assert (np.abs(rates - exact) <= 1 / steps + apart * exact).all()
+        assert subtract or (rates <= exact + 1 / steps).all()  # what is above the threshold is lost
+
+
+def test_without_a_leak_the_curve_counts_thresholds() -> None:
+    curve = lif_curve(8, 0.0, subtract=True, start=0.5)
+    assert np.allclose(curve, (np.arange(1, 9) - 0.5) / 8, atol=1e-3)
 
 
 def test_moments_are_means() -> None:

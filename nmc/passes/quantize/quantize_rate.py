@@ -338,7 +338,8 @@ class _Fit:
                 if threshold.max() > limits.threshold_max:
                     return None
                 v0 = np.rint(neuron.v0 / unit * UNIT).astype(np.int64)
-                return LIF(threshold, mantissa, exponent, v0, reset=neuron.reset, fire=_in_units(neuron.fire, unit))
+                fire = _in_units(neuron.fire, unit)
+                return LIF(threshold, mantissa, exponent, v0, dv=neuron.dv, reset=neuron.reset, fire=fire)
             case IdealIntegrator():
                 bias = neuron.bias / unit * UNIT + UNIT / 2 * floors
                 try:

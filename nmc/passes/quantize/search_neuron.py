@@ -36,7 +36,10 @@ CORRECTION_GAIN = 0.7
 
 GAIN_MIN = 0.5
 GAIN_MAX = {Reset.SUBTRACT: 2.0, Reset.ZERO: 8.0}
-"""Decode gain of one spike, in thresholds: with reset to zero a spike stands for what it loses too."""
+"""Decode gain of one spike, in thresholds: with reset to zero or a leak a spike stands for what is lost too."""
+
+LEAK_SHARES = (0.0, 0.5, 1.5, 2.0)
+"""Of the bias that makes up for the leak, tried beside all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,16 @@ class LayerDrive:
     def levels(self) -> int:
         """Largest message of one step."""
         return self.stored.fire.levels if isinstance(self.stored.fire, Burst) else 1
+
+    @property
+    def leaked(self) -> float:
+        """Thresholds that leak in a window, of a potential that is half a threshold on average."""
+        return self.stored.dv / 4096 * (self.timesteps + self.wait) / 2
+
+    @property
+    def gain_max(self) -> float:
+        """Of one spike, in thresholds."""
+        return GAIN_MAX[Reset.ZERO if self.stored.dv else self.stored.reset]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +142,7 @@ def _judge(drive: LayerDrive, candidate: Candidate) -> tuple[Array, Array, Array
     spread, common = square - mean * mean, product - mean * mean_value
     per_spike = candidate.threshold * drive.unit / drive.timesteps
     gain = np.divide(common, spread, out=per_spike.copy(), where=spread > 0)
-    gain = np.clip(gain, GAIN_MIN * per_spike, GAIN_MAX[drive.stored.reset] * per_spike)
+    gain = np.clip(gain, GAIN_MIN * per_spike, drive.gain_max * per_spike)
     error = drive.values.var(axis=0) + gain * gain * spread - 2 * gain * common
     return error, gain, mean, counts
 
@@ -142,7 +155,7 @@ class _Search:
         self.drive = drive
         self.fraction = np.full(channels, 0.6 if drive.stored.reset is Reset.SUBTRACT else 2.0)
         self.potential = np.full(channels, 0.25)
-        self.shift = np.zeros(channels)
+        self.shift = np.full(channels, drive.leaked)
         self.error = np.full(channels, np.inf)
 
     def candidate(self, fraction: Array, potential: Array, shift: Array) -> Candidate:
@@ -181,8 +194,11 @@ class _Search:
             self._try(fraction * ones, self.potential, self.shift)
         for potential in POTENTIALS:
             self._try(self.fraction, potential * ones, self.shift)
+        for share in LEAK_SHARES if self.drive.leaked else ():
+            self._try(self.fraction, self.potential, share * self.drive.leaked * ones)
+        around = self.shift if self.drive.leaked else 0.0 * ones
         for shift in BIASES:
-            self._try(self.fraction, self.potential, shift * ones)
+            self._try(self.fraction, self.potential, around + shift)
         around = self.fraction
         for factor in FINE_FRACTIONS:
             self._try(around * factor, self.potential, self.shift)
