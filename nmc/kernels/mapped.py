@@ -140,7 +140,7 @@ def _typed(tables: Tables, narrow: bool) -> Tables:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Inputs, typed tables and the arrays that results are written to."""
+    """Inputs, typed tables, the arrays that results are written to, and the steps of each sample."""
 
     program: MappedProgram
     tables: Tables
@@ -149,9 +149,18 @@ class _Job:
     readouts: Array
     sent: Array
     held: Array
+    totals: IndexArray
 
     @classmethod
-    def prepare(cls, program: MappedProgram, inputs: Array, *, keep_messages: bool, keep_potentials: bool) -> _Job:
+    def prepare(
+        cls,
+        program: MappedProgram,
+        inputs: Array,
+        *,
+        keep_messages: bool,
+        keep_potentials: bool,
+        totals: IndexArray | None,
+    ) -> _Job:
         """Choose the integer type and make room for the results."""
         network, count, slots = program.network, len(inputs), len(program.neurons)
         steps = network.timesteps
@@ -165,6 +174,7 @@ class _Job:
             np.zeros((count, steps, len(out_slots)), dtype=np.int64),
             np.zeros((count, steps if keep_messages else 0, slots), dtype=np.int64),
             np.zeros((count, steps if keep_potentials else 0, slots), dtype=np.int64),
+            np.full(count, network.timesteps_total) if totals is None else totals,
         )
 
     def run(self, index: int, worker: _Worker) -> None:
@@ -174,7 +184,7 @@ class _Job:
         run_sample(
             self.tables,
             self.program.events.rows,
-            (network.timesteps, network.timesteps_total),
+            (network.timesteps, int(self.totals[index])),
             worker.sample,
             worker.bias,
             worker.state,
@@ -241,9 +251,15 @@ def execute_steps(
     keep_potentials: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    totals: IndexArray | None = None,
 ) -> MappedRun:
-    """`execute_mapped` step by step, whatever the network: messages travel to axons and meet synapses there."""
-    job = _Job.prepare(program, inputs, keep_messages=keep_messages, keep_potentials=keep_potentials)
+    """`execute_mapped` step by step, whatever the network: messages travel to axons and meet synapses there.
+
+    ``totals``: (N,) steps after which each sample ends, its pipeline steps included; None: all. What would
+    come later reads 0 and is not counted.
+    """
+    kept = {"keep_messages": keep_messages, "keep_potentials": keep_potentials}
+    job = _Job.prepare(program, inputs, **kept, totals=totals)
     workers: list[_Worker] = [_Worker(program, job.tables)]
     idle = workers.copy()
     lock, done = threading.Lock(), [0]
