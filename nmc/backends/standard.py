@@ -82,8 +82,14 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
             )
     constant_axons = CONSTANT_AXONS if options.coding == "graded" else 0
     pins = Pins.of(options.pins)
+    simplify = simplify_passes(
+        strict=options.strict,
+        maxpool=options.maxpool,
+        constant_axons=constant_axons,
+        relay_linear=options.coding in ("graded", "sigma-delta"),
+    )
     steps = (
-        *simplify_passes(strict=options.strict, maxpool=options.maxpool, constant_axons=constant_axons),
+        *simplify,
         *middle,
         RequireNeurons(),
         SplitFanIn(),

@@ -210,12 +210,12 @@ class Network:
         """Steps that one sample takes."""
         return self.timesteps + self.pipeline_steps
 
-    @property
+    @cached_property
     def is_graded(self) -> bool:
         """Whether messages carry values and one step is one inference."""
         return any(isinstance(p.neuron, GradedReLU | Graded) for p in self.populations)
 
-    @property
+    @cached_property
     def is_integer(self) -> bool:
         """Whether every weight is an integer (after quantization)."""
         return all(np.issubdtype(p.connectivity.weight.dtype, np.integer) for p in self.projections)

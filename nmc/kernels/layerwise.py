@@ -16,7 +16,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, size
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator, Source
+from nmc.ir.neurons import IF, LIF, Graded, IdealIntegrator, Integrator, Source
 from nmc.ir.samples import joined, parted
 from nmc.kernels.integrate import Neurons, flat
 from nmc.kernels.parallel import parallel
@@ -374,7 +374,7 @@ def analog(network: Network, inputs: Array) -> Iterator[AnalogStep]:
         if isinstance(neuron, IF | IdealIntegrator):
             drive += flat(neuron.bias, shape)
         yield AnalogStep(population, drive)
-        message = np.maximum(drive, 0.0)
+        message = drive if isinstance(neuron, Graded) else np.maximum(drive, 0.0)
         if own is not None and isinstance(neuron, IF):
             message /= flat(neuron.threshold, shape)
         elif isinstance(neuron, IF):

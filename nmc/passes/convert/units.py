@@ -9,7 +9,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Dense, Shape, Skip, Sparse
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.layers import Add, Head, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
+from nmc.ir.layers import Add, Head, Identity, Layer, LayerGraph, Linear, Relu, Reshape, Transpose
 from nmc.ir.network import OutputSpec
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
@@ -26,7 +26,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A population-to-be: ``relu(sum of terms + bias)``, or without the ReLU (a read-out).
+    """A population-to-be: ``relu(sum of terms + bias)``, or without the ReLU (a read-out or a relay).
 
     Attributes:
         name: of the layer whose value it holds.
@@ -138,7 +138,7 @@ def read_units(graph: LayerGraph) -> Units:
     tails = [layers[end.inputs[0]] if isinstance(end.op, Head) else end for end in ends]
     units: list[Unit] = []
     for layer in graph.layers:
-        if isinstance(layer.op, Relu):
+        if isinstance(layer.op, Relu | Identity):
             before = layers[layer.inputs[0]]
             if isinstance(before.op, Linear | Add):
                 terms, bias = _terms(before, layers)
@@ -147,7 +147,7 @@ def read_units(graph: LayerGraph) -> Units:
                     (Term(before.name, Skip(np.ones(before.shape[0]), before.shape), layer.origin),),
                     np.zeros(before.shape[0]),
                 )
-            units.append(Unit(layer.name, layer.shape, terms, bias, True, layer.origin))
+            units.append(Unit(layer.name, layer.shape, terms, bias, isinstance(layer.op, Relu), layer.origin))
         elif layer in tails and isinstance(layer.op, Linear | Add):
             terms, bias = _terms(layer, layers)
             units.append(Unit(layer.name, layer.shape, terms, bias, False, layer.origin))

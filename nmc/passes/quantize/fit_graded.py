@@ -29,6 +29,9 @@ SHIFT_MIN = -7
 SHIFT_LEVELS = 11
 """Bits of a message that the largest shift leaves: finer scales gain nothing, sums would be too large first."""
 
+RELAY_LEVELS = 4
+"""Times the levels of other messages: a relay's rounding comes on top of theirs, and its readers have one synapse."""
+
 SUM_ROOM = 0.97
 """Part of the largest sum that real weights may fill; the rest is left to their rounding."""
 
@@ -64,6 +67,7 @@ class _Job:
         largest: by projection, (C,) largest weights per unit of the source's message.
         sums: by main projection, (C,) the largest real sum.
         levels: wanted of a message.
+        whole: whether it keeps the whole sum: a read-out that nobody hears.
     """
 
     population: Population
@@ -74,6 +78,7 @@ class _Job:
     largest: Mapping[str, Array]
     sums: Mapping[str, Array]
     levels: int
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -130,14 +135,17 @@ class GradedFit:
         # At twice the levels and MARGIN times the calibrated range, less a tenth for rounding.
         room = 0.9 * self.sum_limit / (2 * MARGIN * self.grid.top)
         fan_in = max((effective_fan_in(reader, top) for reader in readers), default=1.0)
-        levels = max(min(self.levels, int(room / fan_in)), 1)
+        linear = isinstance(population.neuron, Graded)
+        wanted = min(self.levels * RELAY_LEVELS, int(self.widest / 2)) if linear else self.levels
+        levels = max(min(wanted, int(room / fan_in)), 1)
         # Weights count per unit of the source's integer message; they are scaled where they are rounded.
         largest = {p.name: largest_products(p.connectivity, scales[p.source]) for p in incoming}
         main = [p for p in incoming if not isinstance(p.connectivity, Skip)] or list(incoming)
         biases = [p.bias for p in incoming if p.bias is not None]
         sums = {p.name: largest_sums(p.connectivity, scales[p.source] * reach[p.source]) for p in main}
         sums[main[0].name] += by_channel(np.abs(_per_output(biases, population, np.ones(population.shape[0]))))
-        job = _Job(population, main, [p for p in incoming if p not in main], scales, top, largest, sums, levels)
+        skips = [p for p in incoming if p not in main]
+        job = _Job(population, main, skips, scales, top, largest, sums, levels, linear and not readers)
         whole = self._whole(job, codes) if codes else None
         shifts, scale = self._free(job) if whole is None else (dict(whole.shifts), whole.scale)
         stored = []
@@ -162,7 +170,7 @@ class GradedFit:
 
     def _free(self, job: _Job) -> tuple[dict[str, Array], Array]:
         """The shifts of the main projections, and the scale, where nothing but the range of the weights decides."""
-        shift, scale = self._scale(job.population, [job.largest[p.name] for p in job.main], job.top, job.levels)
+        shift, scale = self._scale(job)
         scale = np.maximum(scale, self._least_scale(job))
         most = SUM_ROOM * self.sum_limit
         # A bias may be far larger than what it is added to: then weights do not fill their range either.
@@ -178,10 +186,9 @@ class GradedFit:
 
     def _whole(self, job: _Job, codes: Mapping[str, Quantize]) -> WholeFit | None:
         """The shifts and the scale with which the integers of the file are stored; None where they cannot be."""
-        linear = isinstance(job.population.neuron, Graded)
         # A read-out keeps the whole sum, but for what a message cannot carry.
-        wanted = 2 * job.top / self.widest if linear else job.top / job.levels
-        allowed = ShiftRange(0 if linear else self.shift_min, self._finest(job.levels))
+        wanted = 2 * job.top / self.widest if job.whole else job.top / job.levels
+        allowed = ShiftRange(0 if job.whole else self.shift_min, self._finest(job.levels))
         code = codes.get(job.population.name)
         whole = fit_whole(job.main, job.scales, self.grid, wanted, allowed, None if code is None else code.scale)
         if whole is None or np.any(whole.scale < self._least_scale(job)):
@@ -206,20 +213,13 @@ class GradedFit:
         """A sum is its message times 2^shift: a larger one would not leave the message its room."""
         return max(min(self.shift_max, int(np.log2(self.sum_limit / (4 * MARGIN * levels)))), self.shift_min)
 
-    def _scale(self, population: Population, main: list[Array], top: Array, levels: int) -> tuple[Array, Array]:
-        """The shift of the main sums and the real value of one unit of the message, by channel.
-
-        Args:
-            population: whose they are.
-            main: (C,) largest weights of each main projection, per unit of its source's message.
-            top: (C,) largest activations.
-            levels: wanted of a message.
-        """
-        grid = self.grid
-        largest = np.max(main, axis=0)
+    def _scale(self, job: _Job) -> tuple[Array, Array]:
+        """The shift of the main sums and the real value of one unit of the message, by channel."""
+        grid, top, levels = self.grid, job.top, job.levels
+        largest = np.max([job.largest[p.name] for p in job.main], axis=0)
         alone = largest == 0  # its bias is all that such a channel has
         largest = np.where(alone, 1.0, largest)
-        if isinstance(population.neuron, Graded):
+        if job.whole:
             # The read-out keeps the whole sum, but for what a message cannot carry.
             exact, low = np.ceil(np.log2(grid.top * (top / largest) / self.widest)), 0
             floor = top / self.widest

@@ -16,13 +16,18 @@ from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
 from nmc.passes.simplify.pool_slices import PoolSlices
 from nmc.passes.simplify.refuse_approximation import RefuseApproximation
+from nmc.passes.simplify.relay_linear import RelayLinear
 from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS, RelayPooling
 from nmc.passes.simplify.remove_identity import RemoveIdentity
 from nmc.passes.simplify.split_concat import SplitConcat
 
 
 def simplify_passes(
-    *, strict: bool = False, maxpool: str = "exact", constant_axons: int = CONSTANT_AXONS
+    *,
+    strict: bool = False,
+    maxpool: str = "exact",
+    constant_axons: int = CONSTANT_AXONS,
+    relay_linear: bool = False,
 ) -> tuple[Pass, ...]:
     """The simplify stage in order: from a graph as read to the canonical form.
 
@@ -32,6 +37,7 @@ def simplify_passes(
         strict: refuse what can only be approximated.
         maxpool: ``exact`` or ``average``.
         constant_axons: as in `RelayPooling`; codings that keep biases in neurons need none.
+        relay_linear: as in `RelayLinear`: the coding has messages with a sign.
     """
     first: tuple[Pass, ...] = (RefuseApproximation(maxpool),) if strict else ()
     averaged: tuple[Pass, ...] = (AverageMaxpool(),) if maxpool == "average" else ()
@@ -52,6 +58,7 @@ def simplify_passes(
         LegaliseShortcut(),
         FoldLayout(),
         RelayPooling(constant_axons),
+        RelayLinear(relay_linear),
         FuseLinear(),
         Canonicalise(),
     )

@@ -13,6 +13,7 @@ from nmc.ir.layers import (
     Add,
     ArgMax,
     Head,
+    Identity,
     Input,
     Layer,
     LayerGraph,
@@ -33,14 +34,15 @@ class Canonicalise:
 
     The canonical form, which the convert stage reads:
 
-    * Layers are `Input`, `Linear`, `Add`, `Relu`, and a `Head` as an output only.
+    * Layers are `Input`, `Linear`, `Add`, `Relu`, `Identity` (a relay: neurons that send a linear
+      value as it is), and a `Head` as an output only.
     * At most one `Transpose` or `Reshape`, directly behind the input and its only reader:
       a layout (e.g. NHWC) that the host changes while it encodes. Below, "the input" is
       its value then.
-    * A `Linear` reads the input or a `Relu`; a geometric operator (`Conv2d`, `Pool`,
+    * A `Linear` reads the input, a `Relu` or a relay; a geometric operator (`Conv2d`, `Pool`,
       `Skip`) reads a value of its own ``in_shape``.
-    * An `Add` reads `Linear`, `Relu` or the input, two or more, none twice.
-    * A `Relu` reads a `Linear` or an `Add`. An output is a `Linear`, `Add` or `Relu`,
+    * An `Add` reads `Linear`, `Relu`, relays or the input, two or more, none twice.
+    * A `Relu` or relay reads a `Linear` or an `Add`. An output is a `Linear`, `Add` or `Relu`,
       perhaps under a `Head`.
     * ``origin.output`` names the ONNX tensor with the layer's value (a reshaped tensor has
       the same C order); it is empty where the ONNX file has no such tensor.
@@ -121,7 +123,7 @@ def faults(graph: LayerGraph) -> list[tuple[Layer, str]]:
             case Add():
                 fine = all(isinstance(s.op, Linear) or _is_value(graph, s) for s in sources)
                 fine = fine and len(set(layer.inputs)) == len(sources) >= 2
-            case Relu():
+            case Relu() | Identity():
                 fine = isinstance(ops[0], Linear | Add)
             case Softmax() | Sigmoid() | ArgMax():
                 fine = layer.name in graph.outputs and isinstance(ops[0], Linear | Add | Relu)
@@ -135,7 +137,7 @@ def faults(graph: LayerGraph) -> list[tuple[Layer, str]]:
 
 
 def _is_value(graph: LayerGraph, layer: Layer) -> bool:
-    """Whether a layer is a ReLU or the input as the chip sees it."""
+    """Whether a layer is a ReLU, a relay or the input as the chip sees it."""
     if isinstance(layer.op, Input):
         return not any(isinstance(graph.by_name[name].op, Transpose | Reshape) for name in graph.users[layer.name])
-    return isinstance(layer.op, Relu | Transpose | Reshape)
+    return isinstance(layer.op, Relu | Identity | Transpose | Reshape)

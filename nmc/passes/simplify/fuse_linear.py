@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Shape, Skip, Sparse
-from nmc.ir.layers import Add, Head, Layer, LayerGraph, Linear, Relu
+from nmc.ir.layers import Add, Head, Identity, Layer, LayerGraph, Linear, Relu
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.compose import BUDGET, apply, compose
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, full, rebuilt, shortest, without_tensor
@@ -35,8 +35,8 @@ class Term:
 class FuseLinear:
     """Linear layers of linear layers become one; sums of sums become flat.
 
-    Afterwards every `Linear` reads the input, its movement, or a `Relu`, and every `Add`
-    is read by a `Relu`, a `Head` or an output. A linear layer over a sum is
+    Afterwards every `Linear` reads the input, its movement, a `Relu` or a relay (`RelayLinear`), and
+    every `Add` is read by a `Relu`, a relay, a `Head` or an output. A linear layer over a sum is
     distributed over its terms. The products are exact: convolutions and poolings compose
     to a convolution where borders allow it, and to `Sparse` or `Dense` elsewhere.
     """
@@ -79,7 +79,7 @@ class _Fusion:
                 case Add():
                     self.terms[layer.name] = tuple(term for name in layer.inputs for term in self.terms[name])
                 case _:
-                    if isinstance(layer.op, Relu | Head):
+                    if isinstance(layer.op, Relu | Identity | Head):
                         self._materialise(layer.inputs[0])
                     self.made[layer.name] = layer
                     self.terms[layer.name] = (Term(layer.name),)
