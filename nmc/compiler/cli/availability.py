@@ -11,12 +11,14 @@ LATER_COMMANDS = ("compare", "export")
 
 LATER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "eval": ("--cluster",),
+    "explore": ("--cluster",),
     "report": ("--png-dir",),
 }
 
 LATER_VALUES: Mapping[str, tuple[str, ...]] = {
     "--optimise": ("temperature", "lifetime", "throughput"),
     "--trace": ("noc",),
+    "--objective": ("lifetime",),
 }
 
 

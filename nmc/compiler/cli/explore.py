@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmc.compiler.cli.compile import Model, Preprocess, Seed, Target
+from nmc.compiler.cli.availability import choose
+from nmc.compiler.cli.compile import Model, Preprocess, Seed
 from nmc.compiler.cli.paths import readable
 from nmc.compiler.cli.progress import ProgressBar
 from nmc.compiler.cli.rendering import printable, shown
@@ -28,14 +29,14 @@ Option = typer.Option
 def command(
     context: typer.Context,
     model: Model,
-    target: Target,
+    target: Annotated[str, Option("--target", "-t", help="Chip or target file; several: a,b.")],
     calib: Annotated[str, Option(help="Samples: 4 of 5 are calibrated on, the rest measured on.", show_default=False)],
     preprocess: Preprocess = None,
     max_loss: Annotated[float, Option("--max-loss", help="Points that the choice to take may lose (estimate).")] = 1.0,
     timesteps: Annotated[int, Option("--timesteps", "-T", help="The most input steps.")] = 32,
     vary: Annotated[
         list[str] | None,
-        Option("--vary", metavar="NAME=A|B", help="Instead of all that the target offers; repeatable."),
+        Option("--vary", metavar="NAME=A|B", help="Instead of all that the targets offer; repeatable."),
     ] = None,
     objective: Annotated[
         str, Option(help="What to minimise, of accuracy, energy, latency.")
@@ -57,8 +58,7 @@ def command(
     readable(sink, model, "model")
     objectives = tuple(dict.fromkeys(name.strip() for name in objective.split(",")))
     for name in objectives:
-        if name not in OBJECTIVES:
-            sink.error("bad-option", f"--objective takes {', '.join(OBJECTIVES)}; got '{name}'")
+        choose(sink, "--objective", name, OBJECTIVES)
     for name, value, low, high in (("trials", trials, 1, 10_000), ("timesteps", timesteps, 1, 4096)):
         if not low <= value <= high:
             sink.error("bad-option", f"--{name} takes a number from {low} to {high}; got {value}")

@@ -23,7 +23,7 @@ class Exploration(Shown):
     """The result of a search.
 
     Attributes:
-        target: it was for.
+        target: it was for; several with commas between them.
         trials: in the order in which they were made; the first is what the user asked for.
         objectives: of `OBJECTIVES`.
         max_loss: that the one to take may have.

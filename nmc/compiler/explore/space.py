@@ -32,6 +32,7 @@ SPIKING = ("rate", "signed", "burst")
 """Codings with thresholds and resets."""
 
 PARAMETERS: Mapping[str, str] = {
+    "target": "the chip; only where several are searched",
     "coding": "how values become messages",
     "timesteps": "T; no choice for graded",
     "levels": "most spikes of a burst",
@@ -48,10 +49,12 @@ class Space:
     """What a search may choose from.
 
     Attributes:
-        choices: by `PARAMETERS`, in their order; at least one value each.
+        choices: by `PARAMETERS` but for the target, in their order; at least one value each.
+        target: the target of all its choices, as the user names it; empty where a search has one only.
     """
 
     choices: Mapping[str, tuple[str, ...]]
+    target: str = ""
 
     @classmethod
     def of(cls, target: Target, options: Options) -> Space:
@@ -79,23 +82,36 @@ class Space:
         sink, choices = DiagnosticSink(), dict(self.choices)
         for text in texts:
             name, equals, values = text.partition("=")
-            found = tuple(dict.fromkeys(value.strip() for value in values.split("|")))
+            found = listed(values)
             if name not in PARAMETERS:
                 close = difflib.get_close_matches(name, list(PARAMETERS), 1)
                 hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(PARAMETERS)}"
                 sink.error("bad-option", f"--vary: nothing is called '{name}'", help=hint)
             elif not equals or not all(found):
                 sink.error("bad-option", f"--vary takes {name or 'name'}=a|b|c; got '{text}'")
-            else:
+            elif name != "target":
                 _check(sink, name, found)
                 choices[name] = found
         sink.raise_errors(ExitCode.USAGE)
-        return Space(choices)
+        return replace(self, choices=choices)
+
+    def named(self, target: str, own: Space) -> Space:
+        """As one of several spaces: choices have its target, and codings and resets are those that it has, if any.
+
+        Args:
+            target: its name.
+            own: everything that the target offers.
+        """
+        choices = dict(self.choices)
+        for name in ("coding", "reset"):
+            offered = tuple(value for value in choices[name] if value in own.choices[name])
+            choices[name] = offered or choices[name]
+        return Space(choices, target)
 
     def active(self, chosen: Mapping[str, str]) -> tuple[str, ...]:
         """The parameters that mean something beside a coding."""
         coding = chosen["coding"]
-        names = ["coding", "weight-bits"]
+        names = ["target", "coding", "weight-bits"] if self.target else ["coding", "weight-bits"]
         if coding != "graded":
             names.append("timesteps")
         if coding in SPIKING:
@@ -103,6 +119,11 @@ class Space:
         if coding == "burst":
             names.append("levels")
         return tuple(name for name in PARAMETERS if name in names)
+
+
+def listed(values: str) -> tuple[str, ...]:
+    """``a|b|c`` or ``a,b,c``, each once."""
+    return tuple(dict.fromkeys(value.strip() for value in values.replace(",", "|").split("|")))
 
 
 def codings_of(target: Target) -> tuple[str, ...]:
@@ -144,7 +165,13 @@ class Choice:
     @classmethod
     def of(cls, space: Space, chosen: Mapping[str, str]) -> Choice:
         """Without what its coding has no use for."""
-        return cls(tuple((name, chosen[name]) for name in space.active(chosen)))
+        given = {**chosen, "target": space.target}
+        return cls(tuple((name, given[name]) for name in space.active(chosen)))
+
+    @property
+    def target(self) -> str:
+        """The target, where the search has several; else empty."""
+        return dict(self.values).get("target", "")
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self.values)
@@ -175,7 +202,7 @@ class Choice:
         lines = [
             f"{name} = {value}" if name in NUMBERS else f'{name} = "{value}"'
             for name, value in self.values
-            if name != "threshold"
+            if name not in ("target", "threshold")
         ]
         settings = self._settings()
         lines += ["", "[set]", *(f'"{key}" = "{value}"' for key, value in settings.items())] if settings else []

@@ -79,7 +79,8 @@ class Trial:
 
 def run_trial(task: Task, choice: Choice) -> Trial:
     """Compile a choice and measure it; what the target cannot do is a result, not an error."""
-    request = replace(task.request, options=choice.options(task.request.options))
+    target = choice.target or task.request.target
+    request = replace(task.request, target=target, options=choice.options(task.request.options))
     try:
         compiled = compile_file(task.model, request)
     except NmcError as error:

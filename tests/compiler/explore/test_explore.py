@@ -47,7 +47,7 @@ def made_up(task: Task, chosen: Choice) -> Trial:
 
 def plan(journal: Path | None = None, trials: int = 24, **changes: object) -> Search:
     first = (choice(coding="rate", timesteps="32", threshold="searched"),)
-    whole = Search(SPACE, first, OBJECTIVES, 1.5, trials, 7, 1, journal, "key")
+    whole = Search((SPACE,), first, OBJECTIVES, 1.5, trials, 7, 1, journal, "key")
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -59,7 +59,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 def test_a_space_holds_what_the_target_has() -> None:
-    assert set(SPACE.choices) == set(PARAMETERS)
+    assert set(SPACE.choices) == set(PARAMETERS) - {"target"}
     assert SPACE.choices["coding"] == ("rate", "signed", "burst", "graded", "sigma-delta")
     one = Space.of(find_target("loihi1")[1], Options(timesteps=8))
     assert one.choices["coding"] == ("rate",) and one.choices["timesteps"] == ("4", "8")
@@ -149,6 +149,70 @@ def test_a_real_search_writes_a_configuration_that_compiles(tmp_path: Path) -> N
     assert (out / "pareto.svg").read_text().startswith("<svg")
     config = tomllib.loads((out / "nmc.toml").read_text())
     assert config["target"] == "loihi2" and config["coding"] in ("rate", "graded")
+
+
+def two_spaces() -> tuple[Space, ...]:
+    """Of both chips: Loihi 1 has rate coding only."""
+    whole = {name: Space.of(find_target(name)[1], Options()) for name in ("loihi1", "loihi2")}
+    return tuple(space.named(name, space) for name, space in whole.items())
+
+
+def test_a_search_over_two_targets_depends_on_its_seed_alone_and_goes_on(
+    fake: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tuple(
+        Choice.of(space, {name: values[0] for name, values in space.choices.items()}) for space in two_spaces()
+    )
+    both = plan(spaces=two_spaces(), first=first)
+    whole = search(fake, both)
+    assert {t.choice.target for t in whole} == {"loihi1", "loihi2"} and [t.choice for t in whole[:2]] == list(first)
+    assert all(dict(t.choice.values)["coding"] == "rate" for t in whole if t.choice.target == "loihi1")
+    assert len({dict(t.choice.values)["coding"] for t in whole if t.choice.target == "loihi2"}) > 1
+    left = iter(range(10))
+
+    def interrupted(task: Task, chosen: Choice) -> Trial:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return made_up(task, chosen)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(study, "run_trial", interrupted)
+        search(fake, replace(both, journal=tmp_path / "a"))
+    assert search(fake, replace(both, journal=tmp_path / "a")) == whole
+    other = replace(both, spaces=two_spaces()[::-1])
+    assert {t.choice for t in search(fake, other)} != {t.choice for t in whole}
+
+
+def test_every_target_keeps_what_it_has_of_the_choices() -> None:
+    one = Space.of(find_target("loihi1")[1], Options())
+    varied = one.varied(["coding=graded|rate", "reset=subtract", "target=loihi1|loihi2"])
+    assert varied.named("loihi1", one).choices["coding"] == ("rate",)
+    # What it has nothing of stays, so that the trials say why they fail.
+    assert varied.named("loihi1", one).choices["reset"] == ("subtract",)
+
+
+@pytest.mark.parametrize("given", [("loihi1,loihi2", ()), ("loihi2", ("target=loihi1|loihi2",))])
+def test_a_real_search_over_two_targets_names_them(given: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    np.savez(tmp_path / "calib.npz", x=calibration()[:32])
+    request = CompileRequest(given[0], Options(timesteps=4), str(tmp_path / "calib.npz"), held_out=0.25)
+    varied = ("coding=rate", "threshold=percentile", "timesteps=4", *given[1])
+    found = explore(MODEL, request, Plan(varied, OBJECTIVES, 100.0, 3, 1, tmp_path / "found"))
+    asked = found.trials[:2]
+    assert [t.choice.target for t in asked] == ["loihi1", "loihi2"] and all(t.measure for t in asked)
+    assert found.target == "loihi1, loihi2" and "target loihi" in str(found.tables()[0])
+    assert found.chosen is not None
+    config = tomllib.loads((tmp_path / "found" / "nmc.toml").read_text())
+    assert config["target"] == found.chosen.choice.target
+
+
+def test_targets_that_do_not_exist_or_are_one_are_seen(tmp_path: Path) -> None:
+    request = CompileRequest("loihi,loihi2", Options(timesteps=4), calibration()[:16], held_out=0.25)
+    narrow = Plan(("coding=graded", "weight-bits=8"), OBJECTIVES, 100.0, 1, 1, None)
+    assert explore(MODEL, request, narrow).trials[0].choice.target == ""
+    for wrong in ("loihi2,loihi9", "loihi2,,loihi1"):
+        with pytest.raises(NmcError) as caught:
+            explore(MODEL, replace(request, target=wrong), narrow)
+        assert caught.value.exit_code == ExitCode.USAGE
 
 
 def test_a_search_in_which_nothing_compiles_is_an_error(tmp_path: Path) -> None:
