@@ -290,6 +290,8 @@ def _at_once(network: Network, population: Population, sent: Mapping[str, Array]
             theta = flat(neuron.threshold, population.shape) * UNIT
             v0 = flat(neuron.v0, population.shape)
             most = levels[1] * network.timesteps
+            if neuron.dv:
+                return _leaky_spikes(neuron, charge, theta, v0, network.timesteps, population.wait)
             if neuron.reset is Reset.ZERO:
                 return _even_spikes(charge / (network.timesteps + population.wait), theta, v0, network.timesteps)
             return np.asarray(np.clip(np.ceil((charge + v0) / np.maximum(theta, 1)) - 1, 0, most))
@@ -305,6 +307,18 @@ def _at_once(network: Network, population: Population, sent: Mapping[str, Array]
             return np.asarray(np.maximum(activation, 0) if neuron.rectify else activation)
         case _:
             raise TypeError(f"{type(neuron).__name__} is not integer")
+
+
+def _leaky_spikes(neuron: LIF, charge: Array, theta: Array, v0: Array, timesteps: int, wait: int) -> Array:
+    """Spikes in T steps of even charge, some of which leaks: nothing that leaks can be there at once."""
+    kept, most = 1.0 - neuron.dv / 4096, (spike_levels(neuron) or (0, 1))[1]
+    v, counts = np.broadcast_to(v0, charge.shape).astype(np.float64), np.zeros(charge.shape)
+    for step in range(timesteps + wait):
+        v = v * kept + charge / (timesteps + wait)
+        sent = np.clip(np.ceil(v / theta) - 1, 0, most) if step >= wait else np.zeros(charge.shape)
+        counts += sent
+        v = np.where(sent > 0, 0.0, v) if neuron.reset is Reset.ZERO else v - sent * theta
+    return counts
 
 
 def _even_spikes(step: Array, theta: Array, v0: Array, timesteps: int) -> Array:

@@ -79,16 +79,16 @@ def _split_without_sign(patches: Patches) -> None:
 
 
 def _no_start(patches: Patches) -> None:
-    def neuron(original: Any, converter: Any, unit: Any, values: Any, context: Any) -> Any:
-        made, scale = original(converter, unit, values, context)
+    def neuron(original: Any, converter: Any, *given: Any) -> Any:
+        made, scale = original(converter, *given)
         return replace(made, v0=np.zeros_like(made.v0)), scale
 
     patches.wrap(convert_rate.ConvertRate, "_neuron", neuron)
 
 
 def _undivided_burst(patches: Patches) -> None:
-    def neuron(original: Any, converter: Any, unit: Any, values: Any, context: Any) -> Any:
-        made, scale = original(converter, unit, values, context)
+    def neuron(original: Any, converter: Any, *given: Any) -> Any:
+        made, scale = original(converter, *given)
         return replace(made, threshold=made.threshold * converter.levels), scale
 
     patches.wrap(convert_rate.ConvertRate, "_neuron", neuron)

@@ -9,13 +9,14 @@ from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import Input, LayerGraph, Relu
 from nmc.ir.network import Network
 from nmc.ir.neurons import IF, Burst, GradedReLU, Reset, Signed, Source
-from nmc.ir.reference import decode, encode, run
+from nmc.ir.reference import decode, encode, run, weighted_sum
 from nmc.kernels.graph import execute_graph
 from nmc.kernels.layerwise import analog, execute_network
 from nmc.kernels.propagate import from_channels_last
 from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
+from nmc.passes.convert.thresholds import RULES
 from nmc.testing.builders import context_for, layer, residual_graph, small_target
 
 
@@ -149,3 +150,82 @@ def test_bursts_and_signed_spikes_come_closer_in_the_same_steps(finer: ConvertRa
     neuron = network.by_name["stem_relu"].neuron
     assert isinstance(neuron, IF) and isinstance(neuron.fire, fire)
     assert errors[1] < share * errors[0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bits", [0, 8], ids=["binary", "graded"])
+def test_every_rule_for_thresholds_comes_close_with_time(rule: str, bits: int) -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    context = context_for(graph, x, small_target(input_bits=bits, graded_bits=bits))
+    expected = execute_graph(graph, x, ["logits"])["logits"]
+    network = AlignWindows().run(ConvertRate(256, threshold=rule).run(graph, context), context)
+    assert relative_error(outputs(network, x), expected) < 0.15
+
+
+def test_rules_for_thresholds_say_what_they_say() -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    context = context_for(graph, x)
+    found = {rule: ConvertRate(32, threshold=rule).run(graph, context) for rule in RULES}
+    bars = {rule: network.by_name["first_relu"].neuron.threshold.reshape(-1) for rule, network in found.items()}
+    values = execute_graph(graph, x, ["first_relu"])["first_relu"]
+    largest = values.max(axis=(0, 2, 3))
+    np.testing.assert_allclose(bars["maximum"], largest)
+    assert (bars["percentile"] < largest).all() and (bars["percentile"] > 0.8 * largest).all()
+    assert (bars["min-error"] <= largest * (1 + 1e-12)).all()
+    for layerwise in ("balancing", "ratio"):
+        assert len(set(bars[layerwise].tolist())) == 1
+    # The threshold of a first layer, whose input is constant, is the largest drive of its calibration inputs.
+    stem = execute_graph(graph, encode(found["balancing"], x) * found["balancing"].input.scale, ["stem"])["stem"]
+    np.testing.assert_allclose(found["balancing"].by_name["stem_relu"].neuron.threshold, stem.max())
+    ratio = found["ratio"].by_name["first_relu"].neuron.threshold.max() / largest.max()
+    assert 0.7 < ratio < 1.42
+
+
+def test_balancing_looks_at_the_largest_step_of_a_simulation() -> None:
+    graph, x = residual_graph(), samples(8, signed=False)
+    context = context_for(graph, x)
+    network = AlignWindows().run(ConvertRate(16, threshold="balancing").run(graph, context), context)
+    sent = execute_network(network, encode(network, x), keep=True).messages["stem_relu"]
+    projection = network.incoming["first_relu"][0]
+    bias = network.by_name["first_relu"].neuron.bias
+    largest = max(
+        float((weighted_sum(projection.connectivity, message.astype(float)) + bias).max())
+        for sample in sent
+        for message in sample
+    )
+    np.testing.assert_allclose(network.by_name["first_relu"].neuron.threshold, largest)
+
+
+def test_the_initial_potential_rounds_or_floors() -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    context = context_for(graph, x)
+    counts = []
+    for initial in (0.0, 0.5):
+        network = AlignWindows().run(ConvertRate(16, threshold="maximum", initial=initial).run(graph, context), context)
+        assert np.array_equal(
+            network.by_name["stem_relu"].neuron.v0, initial * network.by_name["stem_relu"].neuron.threshold
+        )
+        counts.append(execute_network(network, encode(network, x), counts=True).counts["stem_relu"])
+    assert set(np.unique(counts[1] - counts[0])) == {0, 1}
+    assert 0.3 < (counts[1] - counts[0])[counts[1] > 0].mean() < 0.7
+
+
+@pytest.mark.parametrize("reset", list(Reset))
+def test_leaky_neurons_keep_their_leak_and_their_scale_follows_the_rate_curve(reset: Reset) -> None:
+    graph, x = residual_graph(), samples(signed=False)
+    context = context_for(graph, x)
+    network = AlignWindows().run(ConvertRate(64, reset, decay=200).run(graph, context), context)
+    hidden = [p for p in network.populations if isinstance(p.neuron, IF)]
+    assert hidden and all(p.neuron.dv == 200 for p in hidden)
+    inputs = encode(network, x[:3])
+    expected = [run(network, sample).readout for sample in inputs]
+    np.testing.assert_allclose(execute_network(network, inputs).readout, expected, rtol=1e-9)
+
+
+def test_options_out_of_range_are_refused_all_at_once() -> None:
+    graph, x = residual_graph(), samples(2)
+    with pytest.raises(NmcError) as caught:
+        ConvertRate(8, threshold="best", initial=3.0, decay=5000).run(graph, context_for(graph, x))
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert [d.slug for d in caught.value.diagnostics] == ["option-invalid"] * 3
+    assert "min-error" in str(caught.value.diagnostics[0].help)
