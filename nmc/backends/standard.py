@@ -69,10 +69,11 @@ def standard_pipeline(target: Target, options: Options) -> Pipeline:
                 calibrate = replace(calibrate, rounds=0, refit=False)
             middle = (convert, *host, AlignWindows(options.wait), calibrate, QuantizeRate(options.weight_bits))
         case "graded":
-            middle = (ConvertGraded(), *host, AlignWindows(), QuantizeGraded(options.weight_bits))
+            graded = QuantizeGraded(options.weight_bits)
+            middle = (ConvertGraded(bits=options.weight_bits), *host, AlignWindows(), graded)
         case "sigma-delta":
             graded = QuantizeGraded(options.weight_bits)
-            middle = (ConvertGraded(), *host, AlignWindows(), graded, SendChanges(options.timesteps))
+            middle = (ConvertGraded(follow=False), *host, AlignWindows(), graded, SendChanges(options.timesteps))
         case coding:
             raise NmcError.single(
                 "coding-not-available",

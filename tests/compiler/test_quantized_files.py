@@ -69,9 +69,10 @@ def quantized_model(
     return saved(model, folder), arrays
 
 
-def quantized(path: Path, x: Array) -> tuple[Network, str]:
+def quantized(path: Path, x: Array, *, follow: bool = True) -> tuple[Network, str]:
     """The integer network, and what is said about the file's integers."""
-    made = compile_file(path, CompileRequest("loihi2", Options(coding="graded"), calib=x, stop_after="quantize"))
+    options = Options(coding="graded", settings={"convert-graded.follow": str(follow).lower()})
+    made = compile_file(path, CompileRequest("loihi2", options, calib=x, stop_after="quantize"))
     assert isinstance(made.program, Network)
     (said,) = [d.message for d in made.diagnostics if d.slug == "quantization-imported"]
     return made.program, said
@@ -116,12 +117,38 @@ def test_power_of_two_scales_give_the_integers_of_onnx_runtime(tmp_path: Path) -
 def test_other_scales_keep_the_weights_where_what_they_read_has_one_scale(tmp_path: Path, *, channels: bool) -> None:
     weight_scale = np.array([0.011, 0.007, 0.0093, 0.0123]) if channels else np.asarray(0.0107)
     path, arrays = quantized_model(tmp_path, (0.031, 0.47, 9.3), weight_scale)
-    network, said = quantized(path, samples(0.031))
+    network, _ = quantized(path, samples(0.031), follow=False)
     found = {name: projection.connectivity.weight for name, projection in kernels(network).items()}
     np.testing.assert_array_equal(found["w1"], GRID_STEP * arrays["w1"].astype(np.int64))
     kept = np.array_equal(found["w2"], GRID_STEP * arrays["w2"].astype(np.int64))
     assert kept != channels
-    assert ("4 of 5 populations" in said) != channels
+
+
+def outputs(path: Path, network: Network, x: Array) -> tuple[Array, Array]:
+    """Of the integer network, and of ONNX Runtime."""
+    (wanted,) = session(path.read_bytes()).run(["y"], {"x": x})
+    run = execute_network(network, encode(network, x), counts=True)
+    got = run.readout.reshape(wanted.shape) * np.asarray(network.output.scale).reshape(-1, 1, 1)
+    return got, wanted
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_any_scales_give_the_integers_of_onnx_runtime(tmp_path: Path, *, channels: bool) -> None:
+    weight_scale = np.array([0.011, 0.007, 0.0093, 0.0123]) if channels else np.asarray(0.0107)
+    path, _ = quantized_model(tmp_path, (0.031, 0.47, 9.3), weight_scale)
+    x = samples(0.031)
+    network, said = quantized(path, x)
+    assert "5 of 5 populations whose values the file quantizes send its integers" in said
+    coded = {name: code.scale for name, code in network.codes.items() if name in network.by_name}
+    assert len(coded) == 8
+    for name, scale in coded.items():
+        np.testing.assert_allclose(network.scales[name], scale, rtol=1e-9)
+    got, wanted = outputs(path, network, x)
+    apart = np.abs(got - wanted) / np.float32(9.3)
+    assert apart.max() <= 1.001 and (apart > 0.001).mean() < 0.02
+    before, _ = quantized(path, x, follow=False)
+    refitted, _ = outputs(path, before, x)
+    assert np.square(got - wanted).mean() < 0.25 * np.square(refitted - wanted).mean()
 
 
 def test_activations_of_16_bits(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,13 +17,27 @@ from nmc.ir.samples import parted
 from nmc.passes.base import Context
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.convert.encode_input import encode_input
+from nmc.passes.convert.follow_codes import Followed, follow_codes
 from nmc.passes.convert.units import UnitInput, Units, read_units
 from nmc.passes.quantize.fit_graded import effective_fan_in, sum_limit
+from nmc.passes.quantize.fixed_point import weight_grid
+from nmc.passes.quantize.prescribed import REST
 
 
 @dataclass(frozen=True)
 class ConvertGraded:
-    """ReLU layers become graded ReLU neurons; the bias is added to the first projection's sum."""
+    """ReLU layers become graded ReLU neurons; the bias is added to the first projection's sum.
+
+    Where the file brings a quantization along, messages are its integers: what it rounds is rounded
+    by a population that reads finer sums (`follow_codes`).
+
+    Attributes:
+        bits: of a weight, as `QuantizeGraded` has them.
+        follow: let the codes of the file decide; otherwise they are no more than a hint to the quantization.
+    """
+
+    bits: int | None = None
+    follow: bool = True
 
     name: ClassVar[str] = "convert-graded"
     stage: ClassVar[str] = "convert"
@@ -55,26 +69,39 @@ class ConvertGraded:
             for layer, entry, part in zip(program.inputs, units.inputs, parts, strict=True)
         ]
         scales: dict[str, Array] = {entry.population.name: np.array(entry.scale) for entry in encoded}
+        followed = Followed(units, program.codes, frozenset())
+        if self.follow and program.codes:
+            sent = {entry.population.name: entry.scale for entry in encoded}
+            grid = weight_grid(target.weights, self.bits)
+            followed = follow_codes(units, program.codes, sent, target, grid)
         populations, projections = [entry.population for entry in encoded], []
-        for unit in units.units:
+        for unit in followed.units.units:
             for number, term in enumerate(unit.terms):
-                projections.append(
-                    Projection(
-                        f"{term.source}>{unit.name}" + (f"#{number}" if number else ""),
-                        term.source,
-                        unit.name,
-                        scale_sources(term.connectivity, scales[term.source]),
-                        term.origin,
-                        bias=unit.bias if number == 0 else None,
-                    )
+                projection = Projection(
+                    f"{term.source}>{unit.name}" + (f"#{number}" if number else ""),
+                    term.source,
+                    unit.name,
+                    scale_sources(term.connectivity, scales[term.source]),
+                    term.origin,
+                    bias=unit.bias if number == 0 else None,
                 )
+                projections.append(projection)
+                if unit.name in followed.fine:
+                    projections.append(_rest_of(projection))
             scales[unit.name] = np.array(1.0)
             neuron: Neuron = GradedReLU() if unit.relu else Graded()
             populations.append(Population(unit.name, unit.shape, neuron, unit.origin))
         outputs = units.output_specs(1.0)
         inputs = tuple(entry.spec for entry in encoded)
-        ends = (inputs, outputs, 1, scales, program.codes)
+        ends = (inputs, outputs, 1, scales, followed.codes)
         return Network(program.name, tuple(populations), tuple(projections), *ends)
+
+
+def _rest_of(projection: Projection) -> Projection:
+    """A second projection along the same synapses, for what the first one's stored weights leave: 0 over reals."""
+    connectivity = projection.connectivity
+    nothing = connectivity.with_weight(np.zeros(connectivity.weight.shape))
+    return replace(projection, name=projection.name + REST, connectivity=nothing, bias=None)
 
 
 def _input_bits(units: Units, entry: UnitInput, target: Target) -> int:

@@ -19,6 +19,7 @@ from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
 from nmc.passes.quantize.fit_graded import MARGIN, Fitted, GradedFit, by_channel, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
+from nmc.passes.quantize.prescribed import fit_prescribed, prescribed_step
 from nmc.passes.quantize.whole_weights import WholeFit
 
 PRIOR_SAMPLES = 8
@@ -73,13 +74,21 @@ class QuantizeGraded:
         left = {name: len(outgoing) for name, outgoing in program.outgoing.items()}
         projections: dict[str, Projection] = {}
         imported: dict[str, WholeFit | None] = {}
+        apart: dict[str, float] = {}
         for step in analog(program, inputs):
             name = step.population.name
             readers = tuple(p.connectivity for p in program.outgoing[name])
             top = _largest_drives(step.population, step.drive)
             reach = {source: np.maximum(np.abs(low), np.abs(high)) for source, (low, high) in ranges.items()}
             incoming = program.incoming[name]
-            fitted = fit.solve(step.population, incoming, readers, scales, top, messages, reach, program.codes)
+            own = prescribed_step(program, step.population)
+            fine = None
+            if own is not None:
+                fine = fit_prescribed(fit, step.population, incoming, scales, messages, reach, top, own)
+            if fine is not None:
+                fitted, apart[name] = fine
+            else:
+                fitted = fit.solve(step.population, incoming, readers, scales, top, messages, reach, program.codes)
             imported[name] = fitted.whole
             scale = fitted.scale
             stored, drive = _without_mean_error(step, fitted, messages)
@@ -102,29 +111,40 @@ class QuantizeGraded:
             "sums beyond 2^31",
         )
         if program.codes:
-            _note_imported(imported, context)
+            _note_imported(program, imported, apart, context)
         real = {name: program.scales[name] * scale for name, scale in scales.items()}
         outputs = tuple(replace(spec, scale=scales[spec.population]) for spec in program.outputs)
         ordered = tuple(projections[p.name] for p in program.projections)
         return replace(program, projections=ordered, scales=real, outputs=outputs)
 
 
-def _note_imported(imported: Mapping[str, WholeFit | None], context: Context) -> None:
-    """Say how far the file's own integers are those of the program."""
-    whole = [fit for fit in imported.values() if fit is not None]
-    others = [name for name, fit in imported.items() if fit is None]
-    why = ""
-    if others:
-        why = (
-            f"; the weights of the others are rounded again, beginning with {others[0]}: they do not fit the target, "
-            "or the channels that they read have different scales"
-        )
+def _note_imported(
+    network: Network, imported: Mapping[str, WholeFit | None], apart: Mapping[str, float], context: Context
+) -> None:
+    """Say how far the file's own integers are those of the program.
+
+    Args:
+        network: over reals.
+        imported: by population, whether it stores and sends integers of the file.
+        apart: by population with fine sums, how far they may be off.
+        context: takes the note.
+    """
+    coded = [name for name in imported if name in network.codes and network.incoming[name] and name not in apart]
+    sent = [name for name in coded if (fit := imported[name]) is not None and fit.of_file]
+    worst = max((off / _step_behind(network, name) for name, off in apart.items()), default=0.0)
+    fine = f", {len(apart)} more make the sums that they round, right to {worst:.2g} of a step of the file"
+    others = [name for name in coded if name not in sent]
+    why = f"; the others, beginning with {others[0]}, have messages with steps of their own" if others else ""
     context.diagnostics.note(
         "quantization-imported",
-        f"{len(whole)} of {len(imported)} populations store the integers of the file as weights, and "
-        f"{sum(fit.of_file for fit in whole)} send its integers as messages (ties are rounded up, not to even); the "
-        f"messages of the others have the next power of two as their step{why}",
+        f"{len(sent)} of {len(coded)} populations whose values the file quantizes send its integers (ties are rounded "
+        f"up, not to even){fine if apart else ''}{why}",
     )
+
+
+def _step_behind(network: Network, fine: str) -> float:
+    """The step of the file that a fine sum is rounded to."""
+    return network.codes[network.outgoing[fine][0].target].scale
 
 
 def _samples(network: Network) -> int:
