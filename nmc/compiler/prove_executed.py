@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from nmc.ir.neurons import Graded, GradedReLU, Integrator, SigmaDelta
 from nmc.ir.origin import Origin
 from nmc.ir.reference import encode, per_channel
 from nmc.kernels.graph import execute_graph
-from nmc.kernels.layerwise import LaidProjection, execute_network
+from nmc.kernels.integrate import flat as channels_flat
+from nmc.kernels.layerwise import LaidPopulation, LaidProjection, execute_network, joined_channels_last
+from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import from_channels_last, to_channels_last
 from nmc.runtime.error_model import squared_gain, squares_by_channel
 
@@ -47,26 +50,23 @@ def graded_problems(before: Network, after: Network, x: Array, step: int) -> Ite
         x: calibration inputs.
         step: of the stored weights.
     """
-    run = execute_network(after, encode(after, x), keep=True)
     known = {p.name: p for p in before.projections}
-    sent = {name: values[:, 0] for name, values in run.messages.items()}
-    for population in after.populations:
+    for population, sent in _layers(after, x):
         pairs = [(known[p.name], p) for p in after.incoming[population.name] if p.name in known]
         if not isinstance(population.neuron, Graded | GradedReLU) or not pairs:
             continue
         unit = _ratio(before, after, population)
-        drive = sum(_drive(before, after, real, sent) for real, _ in pairs)
-        message = sent[population.name]
+        drive = sum(_drive(before, after, real, sent[real.source].messages) for real, _ in pairs)
+        message = sent[population.name].messages
         seen = message > 0 if isinstance(population.neuron, GradedReLU) else np.ones(message.shape, dtype=np.bool_)
-        found = _spread(message * per_channel(unit, population.shape) - drive, seen)
+        found = _spread(message * channels_flat(unit, population.shape) - drive, seen, len(unit))
         variance = len(pairs) * np.square(unit) / 3
         for _, stored in pairs:
             coarse = np.broadcast_to(np.exp2(-stored.shift.astype(np.float64)), unit.shape) * unit * step
             connectivity = stored.connectivity
             squares = (np.square(coarse) * _alike(connectivity) / 12)[connectivity.row_channel()]
             squares = np.broadcast_to(squares, connectivity.weight.shape)
-            power = squares_by_channel(sent[stored.source].astype(np.float64))
-            variance = variance + squared_gain(connectivity, squares, power)
+            variance = variance + squared_gain(connectivity, squares, sent[stored.source].power)
         bound = SAFETY * np.sqrt(variance)
         worst = int(np.argmax(found / bound))
         if not np.all(found <= bound):
@@ -93,14 +93,20 @@ def _alike(connectivity: Connectivity) -> float:
             return 1.0
 
 
-def _spread(error: Array, seen: Array) -> Array:
-    """(C,) rms of what an error varies by within each channel, where it is seen; 0 where hardly anything is."""
-    channels = error.shape[1]
-    values, kept = (np.moveaxis(part, 1, 0).reshape(channels, -1) for part in (error, seen))
-    count = kept.sum(axis=1)
+def _spread(error: Array, seen: Array, channels: int) -> Array:
+    """(C,) rms of what an error varies by within each channel, where it is seen; 0 where hardly anything is.
+
+    Args:
+        error: (N, n), channels last.
+        seen: likewise.
+        channels: C.
+    """
+    values, kept = (part.reshape(-1, channels) for part in (error, seen))
+    count = kept.sum(axis=0)
     several = np.maximum(count, 1)
-    mean = np.where(kept, values, 0.0).sum(axis=1) / several
-    squares = np.where(kept, np.square(values - mean[:, None]), 0.0).sum(axis=1)
+    values = np.where(kept, values, 0.0)
+    mean = values.sum(axis=0) / several
+    squares = np.where(kept, np.square(values - mean), 0.0).sum(axis=0)
     return np.where(count >= SEEN_LEAST, np.sqrt(squares / several), 0.0)
 
 
@@ -110,12 +116,60 @@ def _ratio(before: Network, after: Network, population: Population) -> Array:
     return np.broadcast_to(after.scales[population.name] / before.scales[population.name], (channels,)).astype(float)
 
 
-def _drive(before: Network, after: Network, real: Projection, sent: Mapping[str, Array]) -> Array:
-    """What a real projection delivers of integer messages, (N, *shape)."""
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """What a population sends on some inputs.
+
+    Attributes:
+        messages: (N, n), channels last.
+        power: (C,) their mean squares.
+    """
+
+    messages: Array
+    power: Array
+
+    @classmethod
+    def of(cls, messages: Array, shape: Shape) -> _Sent:
+        """The messages of a population of this shape."""
+        values = messages.reshape(len(messages), -1, shape[0]).transpose(0, 2, 1)
+        return cls(messages, squares_by_channel(values.astype(np.float64)))
+
+
+def _layers(network: Network, x: Array) -> Iterator[tuple[Population, Mapping[str, _Sent]]]:
+    """Each population of a network of one step, with what it and its sources send.
+
+    One layer is laid out at a time, and what nobody hears any more is freed.
+    """
+    flat = joined_channels_last(network, encode(network, x))
+    left = {name: len(outgoing) for name, outgoing in network.outgoing.items()}
+    sent: dict[str, _Sent] = {}
+    for population in network.populations:
+        messages = _respond(LaidPopulation.lay(network, population), sent, flat)
+        sent[population.name] = _Sent.of(messages, population.shape)
+        yield population, sent
+        for projection in network.incoming[population.name]:
+            left[projection.source] -= 1
+            if left[projection.source] == 0:
+                del sent[projection.source]
+
+
+def _respond(laid: LaidPopulation, sent: Mapping[str, _Sent], flat: Array) -> Array:
+    """The messages of a population, (N, n), for the joined inputs ``flat``."""
+    sources = {p.projection.source: sent[p.projection.source].messages for p in laid.incoming}
+    rows: list[Array] = [np.zeros(0)] * len(flat)
+
+    def one(index: int) -> None:
+        total = laid.totals({name: values[index : index + 1] for name, values in sources.items()})
+        rows[index] = laid.respond(total, flat[index])[0][0]
+
+    parallel(one, len(flat))
+    return np.stack(rows)
+
+
+def _drive(before: Network, after: Network, real: Projection, messages: Array) -> Array:
+    """What a real projection delivers of integer messages, (N, n) channels last."""
     source = after.by_name[real.source]
-    values = sent[real.source] * per_channel(_ratio(before, after, source), source.shape)
-    sums = LaidProjection.lay(real).sums(to_channels_last(values, source.shape))
-    return from_channels_last(sums, after.by_name[real.target].shape)
+    return LaidProjection.lay(real).sums(messages * channels_flat(_ratio(before, after, source), source.shape))
 
 
 def change_problems(before: Network, after: Network, x: Array) -> Iterator[Problem]:

@@ -47,15 +47,14 @@ class NetworkRun:
 
 @dataclass(frozen=True, eq=False)
 class LaidProjection:
-    """A projection with its kernel layout; messages and sums are (M, n), channels last.
+    """A projection with its kernel layout, made when it is used; messages and sums are (M, n), channels last.
 
     Attributes:
+        reach: of integer weights, the largest size of a sum of messages up to 1.
         lag: steps of the window between a message and its sum.
     """
 
     projection: Projection
-    narrow: Plan
-    wide: Plan
     reach: float
     lag: int = 0
 
@@ -64,23 +63,29 @@ class LaidProjection:
         """Lay out a projection."""
         connectivity = projection.connectivity
         if not np.issubdtype(connectivity.weight.dtype, np.integer):
-            laid = plan(connectivity, np.float64)
-            return cls(projection, laid, laid, np.inf, lag)
+            return cls(projection, np.inf, lag)
         low, high = row_sums(connectivity, -1, 1)
-        reach = float(max(-low.min(), high.max()))
-        return cls(projection, plan(connectivity, np.int32), plan(connectivity, np.int64), reach, lag)
+        return cls(projection, float(max(-low.min(), high.max())), lag)
+
+    @cached_property
+    def narrow(self) -> Plan:
+        """Its sums in int32."""
+        return plan(self.projection.connectivity, np.int32)
+
+    @cached_property
+    def wide(self) -> Plan:
+        """Its sums in int64, those of real weights in float64."""
+        real = self.projection.connectivity.weight.dtype.kind == "f"
+        return plan(self.projection.connectivity, np.float64 if real else np.int64)
 
     def sums(self, messages: Array) -> Array:
         """((W m + b) >> k) for (M, n_in) messages: (M, n_out)."""
         shape = self.projection.connectivity.out_shape
         integer = np.issubdtype(self.projection.connectivity.weight.dtype, np.integer)
-        dtype: type[np.generic] = np.float64
-        laid = self.wide
-        if integer:
-            # |sum| <= reach * largest message: int32 is exact while that stays below 2^31.
-            largest = float(np.abs(messages).max(initial=0))
-            fits = self.reach * largest < 2**31 - 1
-            dtype, laid = (np.int32, self.narrow) if fits else (np.int64, self.wide)
+        # |sum| <= reach * largest message: int32 is exact while that stays below 2^31.
+        fits = integer and self.reach * float(np.abs(messages).max(initial=0)) < 2**31 - 1
+        dtype = np.int32 if fits else np.int64 if integer else np.float64
+        laid = self.narrow if fits else self.wide
         total: Array = np.zeros((len(messages), size(shape)), dtype=dtype)
         source = messages if messages.dtype == np.int8 else messages.astype(dtype)
         laid.add(np.ascontiguousarray(source), total)

@@ -105,6 +105,22 @@ def synapse_bound(connectivity: Connectivity) -> int:
             return int(connectivity.weight.size)
 
 
+def copies(connectivity: Connectivity) -> bool:
+    """Whether each value that an operator makes is one that it reads, times a factor."""
+    weight = connectivity.weight
+    match connectivity:
+        case Skip():
+            return True
+        case Conv2d() | Dense():
+            return bool(np.all(np.count_nonzero(weight.reshape(len(weight), -1), axis=1) <= 1))
+        case Sparse():
+            return bool(np.all(np.diff(connectivity.indptr) <= 1))
+        case Pool():
+            return size(connectivity.kernel) == 1
+        case _:
+            return False
+
+
 def compose_windows(outer: Conv2d | Pool, inner: Conv2d | Pool) -> Conv2d | Pool | None:
     """One convolution for two; None where borders forbid it or it would exceed `BUDGET`.
 

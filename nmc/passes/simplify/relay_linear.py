@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
-from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, Skip, Sparse, size
+from nmc.ir.connectivity import size
 from nmc.ir.layers import Add, Identity, Layer, LayerGraph, Linear, Relu
 from nmc.passes.base import Context, Program
-from nmc.passes.simplify.compose import synapse_bound
+from nmc.passes.simplify.compose import copies, synapse_bound
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt
 
 GAIN = 2.0
@@ -126,7 +124,7 @@ class _Relays:
             layer = ahead.pop()
             if isinstance(layer.op, Relu):
                 found += size(layer.shape)
-            elif isinstance(layer.op, Add) or (isinstance(layer.op, Linear) and _copies(layer.op.connectivity)):
+            elif isinstance(layer.op, Add) or (isinstance(layer.op, Linear) and copies(layer.op.connectivity)):
                 users = [name for name in self.graph.users[layer.name] if name not in seen]
                 seen.update(users)
                 ahead.extend(self.graph.by_name[name] for name in dict.fromkeys(users))
@@ -149,19 +147,3 @@ def _latest(graph: LayerGraph) -> dict[str, int]:
         for name in layer.inputs:
             latest[name] = min(latest[name], before)
     return latest
-
-
-def _copies(connectivity: Connectivity) -> bool:
-    """Whether each value that an operator makes is one that it reads, times a factor."""
-    weight = connectivity.weight
-    match connectivity:
-        case Skip():
-            return True
-        case Conv2d() | Dense():
-            return bool(np.all(np.count_nonzero(weight.reshape(len(weight), -1), axis=1) <= 1))
-        case Sparse():
-            return bool(np.all(np.diff(connectivity.indptr) <= 1))
-        case Pool():
-            return size(connectivity.kernel) == 1
-        case _:
-            return False

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from nmc.ir.connectivity import Connectivity, Conv2d, Dense, Pool, Sparse, size
-from nmc.ir.layers import Layer, LayerGraph, Linear, Relu
+from nmc.ir.layers import Add, Layer, LayerGraph, Linear, Relu
 from nmc.passes.base import Context, Program
-from nmc.passes.simplify.compose import synapse_bound
+from nmc.passes.simplify.compose import copies, synapse_bound
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt
 from nmc.passes.simplify.signs import never_negative
 
@@ -99,13 +99,28 @@ def _is_pooling(layer: Layer) -> bool:
 def _too_large(layer: Layer, graph: LayerGraph, axons: int | None) -> bool:
     """Whether a reader that is composed with the pooling would be more than a core or the chip should hold."""
     op = layer.op
-    readers = [graph.by_name[name].op for name in graph.users[layer.name]]
-    linear = [reader.connectivity for reader in readers if isinstance(reader, Linear)]
     if not isinstance(op, Linear):
         return False
+    linear = _readers(layer, graph)
     if isinstance(op.connectivity, Sparse):
         window = op.connectivity.weight.size / size(op.connectivity.out_shape)
         return any(synapse_bound(reader) * window > SINGLE_SYNAPSES for reader in linear)
     if axons is None or not isinstance(op.connectivity, Pool):
         return False
     return max((composed_fan_in(reader, op.connectivity) for reader in linear), default=0) > axons
+
+
+def _readers(layer: Layer, graph: LayerGraph) -> list[Connectivity]:
+    """The operators that add values of a layer up, behind joins and other copies of it."""
+    found: list[Connectivity] = []
+    seen: set[str] = set()
+    ahead = [layer.name]
+    while ahead:
+        users = [name for name in graph.users[ahead.pop()] if name not in seen]
+        seen.update(users)
+        for user in (graph.by_name[name] for name in dict.fromkeys(users)):
+            if isinstance(user.op, Linear) and not copies(user.op.connectivity):
+                found.append(user.op.connectivity)
+            elif isinstance(user.op, Linear | Add):
+                ahead.append(user.name)
+    return found

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nmc.ir.connectivity import Shape, Skip
-from nmc.ir.layers import Concat, Constant, Layer, LayerGraph, Linear, MaxPool, Op, Relu
+from nmc.ir.layers import AveragePool, Concat, Constant, Layer, LayerGraph, Linear, MaxPool, Op, Relu
 from nmc.passes.base import Context, Program
 from nmc.passes.simplify.rewrite import as_graph, fresh_name, rebuilt, without_tensor
 
 
 @dataclass(frozen=True)
 class SplitConcat:
-    """``relu(concat(a, b))`` becomes ``concat(relu(a), relu(b))``; so do maxima and factors per channel.
+    """``relu(concat(a, b))`` becomes ``concat(relu(a), relu(b))``; so do poolings and factors per channel.
 
     Joined values would be one population, and what makes a part of it would need a kernel for
     all its channels, nearly all of it zeros: in a DenseNet 20 times the weights of the file.
@@ -74,7 +74,7 @@ def _parts(layer: Layer, known: dict[str, Layer]) -> list[Layer]:
 def _part(op: Op, channels: slice, shape: Shape) -> Op | None:
     """What an operator does to some channels, whose values have this shape; None where channels mix."""
     match op:
-        case Relu() | MaxPool():
+        case Relu() | MaxPool() | AveragePool():
             return op
         case Linear(Skip(weight), bias):
             return Linear(Skip(weight[channels], shape), bias[channels])

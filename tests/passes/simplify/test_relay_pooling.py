@@ -11,7 +11,10 @@ from nmc.kernels.graph import execute_graph
 from nmc.passes.simplify import relay_pooling
 from nmc.passes.simplify.fuse_linear import FuseLinear
 from nmc.passes.simplify.legalise_pooling import LegalisePooling
-from nmc.passes.simplify.relay_pooling import RelayPooling
+from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
+from nmc.passes.simplify.relay_pooling import CONSTANT_AXONS, RelayPooling
+from nmc.passes.simplify.rewrite import as_graph
+from nmc.passes.simplify.split_concat import SplitConcat
 from nmc.testing.builders import context_for, layer, small_target
 from tests.passes.simplify.graphs import Builder, assert_same_values, new_context
 
@@ -71,6 +74,26 @@ def test_borders_of_their_own_are_relayed_before_they_become_single_synapses(mon
     relayed = RelayPooling().run(program, context)
     assert relus(relayed)[1:] == ["pool"]
     assert_same_values(program, relayed)
+
+
+def test_parts_of_a_join_are_relayed_where_the_layer_behind_the_join_is_too_large() -> None:
+    build = Builder((3, 8, 8))
+    parts = [build.relu(build.conv("x", 4, (1, 1)), name=f"part{number}") for number in range(3)]
+    pooled = build.pool(build.concat(0, *parts), (2, 2), (2, 2))
+    program = build.graph(build.conv(pooled, 5, (1, 1)))
+    context = context_for(program, np.zeros((1, 3, 8, 8), np.float32))
+    for step in (SplitConcat(), LegalisePooling(), LegaliseShortcut()):
+        program = as_graph(step.run(program, context))
+
+    def relayed(in_axons: int) -> LayerGraph:
+        target = replace(context.target, core=replace(context.target.core, in_axons=in_axons))
+        return as_graph(RelayPooling().run(program, replace(context, target=target)))
+
+    # Twelve channels, four places each, and the axons of the bias.
+    assert relayed(12 * 4 + CONSTANT_AXONS) is program
+    after = relayed(12 * 4 + CONSTANT_AXONS - 1)
+    assert len(relus(after)) == len(relus(program)) + 3
+    assert_same_values(program, after)
 
 
 def test_a_graph_that_fits_is_the_same_object() -> None:

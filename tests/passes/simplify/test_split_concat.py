@@ -8,6 +8,7 @@ from nmc.ir.layers import LayerGraph, Linear
 from nmc.passes.simplify.fold_batchnorm import FoldBatchnorm
 from nmc.passes.simplify.fold_layout import FoldLayout
 from nmc.passes.simplify.fuse_linear import FuseLinear
+from nmc.passes.simplify.legalise_pooling import LegalisePooling
 from nmc.passes.simplify.legalise_shortcut import LegaliseShortcut
 from nmc.passes.simplify.split_concat import SplitConcat
 from tests.passes.simplify.graphs import Builder, kinds, simplified
@@ -47,6 +48,17 @@ def test_joins_of_joins_are_opened_and_maxima_are_split() -> None:
     graph = simplified(build.graph(build.conv(pooled, 2, (1, 1))), SplitConcat())
     assert kinds(graph).count("Relu") == kinds(graph).count("MaxPool") == 3
     assert graph.by_name[pooled].inputs == tuple(f"{pooled}/{number}" for number in range(3))
+
+
+def test_means_are_split() -> None:
+    build = Builder((2, 6, 6))
+    joined = build.concat(0, build.relu(build.conv("x", 2)), build.relu(build.conv("x", 3)))
+    pooled = build.pool(joined, (2, 2), (2, 2))
+    steps = (SplitConcat(), LegalisePooling(), LegaliseShortcut(), FuseLinear())
+    graph = simplified(build.graph(build.relu(build.conv(pooled, 2, (1, 1), bias=False))), *steps)
+    kernels = [layer.op.connectivity.weight for layer in graph.layers if isinstance(layer.op, Linear)]
+    assert sorted(kernel.shape for kernel in kernels)[:2] == [(2, 2, 2, 2), (2, 2, 3, 3)]
+    assert all(np.all(kernel != 0) for kernel in kernels)
 
 
 def test_a_join_of_rows_stays() -> None:
