@@ -1,12 +1,12 @@
-"""Dot products and integrate-and-fire of a few neurons over a whole window, in registers from end to end.
+"""Dot products of whole windows in registers, pixel by pixel; with integrate-and-fire the sums never go to memory.
 
-What `nmc.kernels.dot` and `nmc.kernels.fire` do one after the other, without the sums ever
-going to memory: for layers whose sums share one shift. Sources that reach one neuron each, a
-skip or a pooled map, are multiplied lane by lane after it.
+What `nmc.kernels.dot` and `nmc.kernels.fire` do one after the other, for layers whose sums share one shift.
+Sources that reach one neuron each, a skip or a pooled map, are multiplied lane by lane after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -14,9 +14,10 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nmc.kernels.dot import products
-from nmc.kernels.fire import Firing, load_messages, own_of, store_messages, tally_up
+from nmc.kernels.fire import load_messages, own_of, store_messages, tally_up
+from nmc.kernels.fire_rules import SHARED, Firing
 from nmc.kernels.tiers import GROUP, LANES, Bytes256, Vnni256
-from nmc.kernels.vectors import I8, I32, I64, Pointers, check, loop, splat
+from nmc.kernels.vectors import I32, I64, Pointers, check, loop, splat
 
 SEGMENT = 11
 """Numbers of a row of segments."""
@@ -24,26 +25,29 @@ SEGMENT = 11
 LANE = 5
 """Numbers of a row of lanes."""
 
+_CHAIN = types.UniTuple(types.int64, 11)
 
-def _dot_fire(typing, tier, vectors, pixels, arena, tables, at):
+
+def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
     """Messages of ``vectors * LANES`` channels of a few pixels in a row, and their tally.
 
-    ``total = (sum << left) + sum of scale * message``, then a neuron as in `nmc.kernels.fire`. The sum starts
+    ``total = (sum << left) + sum of scale * message``, then a neuron that fires once a step. The sum starts
     from ``first``; each segment shifts it to the left and adds its products.
 
-    ``tier`` is a `Tier`; ``vectors`` and ``pixels`` are tuples of as many ones.
+    ``tier`` is a `Tier`, ``shared`` the numbers of `Firing`; ``vectors`` and ``pixels`` are tuples of as many ones.
     ``arena`` (uint8) holds the messages; ``tables`` are `nmc.kernels.fused_tables.LayerTables`, no segment being
-    constant. ``at``, all int64, in this order: steps, limit, keep, row, column, first and last segment, first
-    and last lane, channel; then where ``first``, ``shifts`` and ``own`` begin, channels of a row of ``shifts``, from
-    pixel to pixel of ``own``; first byte sent, from pixel to pixel, from group to group; where ``tally`` begins
-    and from pixel to pixel.
+    constant. ``chain``, all int64, in this order: steps, row, column, first and last segment, first and last lane,
+    channel; where ``first`` and ``shifts`` begin, channels of a row of ``shifts``. ``at``: where ``own`` begins and
+    from pixel to pixel; first byte sent, from pixel to pixel, from group to group; where ``tally`` begins and from
+    pixel to pixel.
     """
     check({"arena": arena, "tables": tables}, _ARRAYS)
     chosen, counts = tier.instance_class, (len(vectors), len(pixels))
-    signature = types.void(tier, vectors, pixels, arena, tables, types.UniTuple(types.int64, 20))
+    signature = types.void(tier, vectors, pixels, arena, tables, SHARED, _CHAIN, types.UniTuple(types.int64, 7))
 
     def codegen(context, builder, sig, args):
-        _DotFire(chosen, *counts, context, builder, sig, args).emit()
+        pointers = Pointers(context, builder, sig, args, ("tier", "vectors", "pixels", "arena", "tables"))
+        _fire_chain(_Chain(chosen, *counts, pointers, args[6]), args[5], args[7])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -51,30 +55,45 @@ def _dot_fire(typing, tier, vectors, pixels, arena, tables, at):
 
 dot_fire: Any = intrinsic(_dot_fire)
 
+
+def _dot_sum(typing, tier, vectors, arena, tables, sums, chain):
+    """The totals of ``vectors * LANES`` channels of a pixel, (steps, channels), to the start of ``sums`` (int32).
+
+    The other arguments are those of `dot_fire`.
+    """
+    check({"arena": arena, "tables": tables, "sums": sums}, _ARRAYS | {"sums": types.int32})
+    chosen, count = tier.instance_class, len(vectors)
+    signature = types.void(tier, vectors, arena, tables, sums, _CHAIN)
+
+    def codegen(context, builder, sig, args):
+        pointers = Pointers(context, builder, sig, args, ("tier", "vectors", "arena", "tables", "sums"))
+        _store_chain(_Chain(chosen, count, 1, pointers, args[5]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+dot_sum: Any = intrinsic(_dot_sum)
+
 _INT32 = ("first", "shifts", "own", "scales", "tally")
 _INT64 = ("segments", "offsets", "lanes")
 _ARRAYS: dict[str, types.Type] = {"arena": types.uint8, "weights": types.int8}
 _ARRAYS |= dict.fromkeys(_INT32, types.int32) | dict.fromkeys(_INT64, types.int64)
 
 
-class _DotFire:
-    """The generator of one form of `dot_fire`."""
+class _Chain:
+    """The generator of the totals of a few neurons."""
 
-    def __init__(
-        self, tier: type, vectors: int, pixels: int, context: Any, builder: Any, signature: Any, args: Any
-    ) -> None:
-        self.tier, self.pixels, self.builder = tier, pixels, builder
+    def __init__(self, tier: type, vectors: int, pixels: int, pointers: Pointers, numbers: Any) -> None:
+        self.tier, self.pixels, self.pointers, self.builder = tier, pixels, pointers, pointers.builder
         narrow = tier in (Vnni256, Bytes256)
         self.lanes = LANES // 2 if narrow else LANES
         self.parts = vectors * LANES // self.lanes
         # Sums of as many steps at once as registers hold beside what else is in use.
         self.rows = (8 if narrow else 16) // (self.parts * pixels)
-        self.kind, self.byte = ir.VectorType(I32, self.lanes), ir.VectorType(I8, self.lanes)
-        self.pointers = Pointers(context, builder, signature, args, ("tier", "vectors", "pixels", "arena", "tables"))
+        self.kind = ir.VectorType(I32, self.lanes)
         (
             self.steps,
-            limit,
-            keep,
             self.y,
             self.x,
             self.segment,
@@ -82,19 +101,14 @@ class _DotFire:
             self.lane,
             self.lane_end,
             self.channel,
-            self.first_at,
-            self.into_at,
-            self.own_at,
-            self.into_pitch,
-            self.own_pitch,
-            self.out,
-            self.apart,
-            self.pitch,
-            self.tally_at,
-            self.tally_pitch,
-        ) = cgutils.unpack_tuple(builder, args[5])
+            first_at,
+            into_at,
+            into_pitch,
+        ) = cgutils.unpack_tuple(self.builder, numbers)
         self.places = [(pixel, part) for pixel in range(pixels) for part in range(self.parts)]
-        self.firing = Firing(builder, self.lanes, limit, keep)
+        places = [part * self.lanes for part in range(self.parts)]
+        self.start = [pointers.load("first", self.plus(first_at, place), self.kind) for place in places]
+        self.left = [pointers.load("shifts", self.plus(into_at, into_pitch, place), self.kind) for place in places]
 
     def number(self, value: int) -> Any:
         return ir.Constant(I64, value)
@@ -108,55 +122,23 @@ class _DotFire:
     def times(self, value: Any, factor: Any) -> Any:
         return self.builder.mul(value, self.number(factor) if isinstance(factor, int) else factor)
 
-    def emit(self) -> None:
-        """The whole window."""
-        load, lanes = self.pointers.load, self.lanes
-        own = [
-            own_of(self.pointers, self.plus(self.own_at, self.times(self.own_pitch, pixel)), part, lanes)
-            for pixel, part in self.places
-        ]
-        self.own = own
-        self.start = [load("first", self.plus(self.first_at, part * lanes), self.kind) for part in range(self.parts)]
-        self.left = [
-            load("shifts", self.plus(self.into_at, self.into_pitch, part * lanes), self.kind)
-            for part in range(self.parts)
-        ]
-        zero = ir.Constant(self.kind, [0] * lanes)
-        state = [value for values in own for value in (values[0], zero, zero)]
-        whole = self.builder.sdiv(self.steps, self.number(self.rows))
+    def window(self, state: list[Any], some: Callable[[int, Any, list[Any]], list[Any]]) -> list[Any]:
+        """All steps: ``some(rows, first step, state)`` is the state after a few of them."""
+        builder = self.builder
+        whole = builder.sdiv(self.steps, self.number(self.rows))
         done = self.times(whole, self.rows)
-        state = loop(self.builder, whole, state, lambda index, values: self.round(self.rows, index, values))
-        rest = self.builder.sub(self.steps, done)
-        state = loop(
-            self.builder, rest, state, lambda index, values: self.round(1, self.builder.add(done, index), values)
-        )
-        for which, (pixel, part) in enumerate(self.places):
-            place = self.plus(self.tally_at, self.times(self.tally_pitch, pixel))
-            tally_up(self.pointers, place, part, lanes, state[3 * which + 1 : 3 * which + 3])
+        state = loop(builder, whole, state, lambda i, values: some(self.rows, self.times(i, self.rows), values))
+        rest = builder.sub(self.steps, done)
+        return loop(builder, rest, state, lambda i, values: some(1, builder.add(done, i), values))
 
-    def round(self, rows: int, index: Any, state: list[Any]) -> list[Any]:
-        """Some steps of all neurons."""
-        step = self.times(index, rows)
+    def totals(self, rows: int, step: Any) -> list[Any]:
+        """The totals of all neurons in some steps: those of a step one after the other."""
         sums = [self.start[part] for _ in range(rows) for _, part in self.places]
         count = self.builder.sub(self.segment_end, self.segment)
         sums = loop(self.builder, count, sums, lambda s, values: self.segment_of(rows, step, s, values))
         shifted = self.up(sums, self.left)
         count = self.builder.sub(self.lane_end, self.lane)
-        totals = loop(self.builder, count, shifted, lambda k, values: self.lane_of(rows, step, k, values))
-        after = list(state)
-        sent = [list[Any]() for _ in self.places]
-        for row in range(rows):
-            for which in range(len(self.places)):
-                total = totals[row * len(self.places) + which]
-                new, fired = self.firing.step(after[3 * which : 3 * which + 3], total, self.own[which])
-                after[3 * which : 3 * which + 3] = new
-                sent[which].append(self.builder.zext(fired, self.byte))
-        line = self.plus(self.out, self.times(step, GROUP))
-        for which, (pixel, part) in enumerate(self.places):
-            groups = self.times(self.pitch, part * self.lanes // GROUP)
-            place = self.plus(line, self.times(self.apart, pixel), groups)
-            store_messages(self.pointers, place, self.pitch, sent[which], self.lanes)
-        return after
+        return loop(self.builder, count, shifted, lambda k, values: self.lane_of(rows, step, k, values))
 
     def up(self, sums: list[Any], left: list[Any]) -> list[Any]:
         """Sums shifted to the left, channel by channel."""
@@ -211,3 +193,46 @@ class _DotFire:
                 number = row * len(self.places) + which
                 added[number] = builder.add(added[number], builder.mul(builder.zext(message, self.kind), scales))
         return added
+
+
+def _fire_chain(chain: _Chain, shared: Any, at: Any) -> None:
+    """The neurons of a chain, and their messages."""
+    builder, pointers, lanes = chain.builder, chain.pointers, chain.lanes
+    firing = Firing(builder, lanes, None, shared)
+    own_at, own_pitch, out, apart, pitch, tally_at, tally_pitch = cgutils.unpack_tuple(builder, at)
+    owned = [(chain.plus(own_at, chain.times(own_pitch, pixel)), part) for pixel, part in chain.places]
+    own = [own_of(pointers, place, part, lanes) for place, part in owned]
+
+    def some(rows: int, step: Any, state: list[Any]) -> list[Any]:
+        totals, after = chain.totals(rows, step), list(state)
+        sent = [list[Any]() for _ in chain.places]
+        for row in range(rows):
+            for which in range(len(own)):
+                place = slice(firing.width * which, firing.width * (which + 1))
+                after[place], message = firing.step(after[place], totals[row * len(own) + which], own[which])
+                sent[which].append(message)
+        line = chain.plus(out, chain.times(step, GROUP))
+        for which, (pixel, part) in enumerate(chain.places):
+            groups = chain.times(pitch, part * lanes // GROUP)
+            place = chain.plus(line, chain.times(apart, pixel), groups)
+            store_messages(pointers, place, pitch, sent[which], lanes)
+        return after
+
+    state = chain.window([value for values in own for value in firing.start(values)], some)
+    for which, (pixel, part) in enumerate(chain.places):
+        place, first = chain.plus(tally_at, chain.times(tally_pitch, pixel)), firing.width * which + 1
+        tally_up(pointers, place, part, lanes, state[first : first + 2])
+
+
+def _store_chain(chain: _Chain) -> None:
+    """The totals of a chain, to memory."""
+    whole = chain.parts * chain.lanes
+
+    def some(rows: int, step: Any, state: list[Any]) -> list[Any]:
+        totals, line = chain.totals(rows, step), chain.times(step, whole)
+        for n, total in enumerate(totals):
+            # Those of a step are as many as there are parts.
+            chain.pointers.store("sums", chain.plus(line, n * chain.lanes), total)
+        return state
+
+    chain.window([], some)

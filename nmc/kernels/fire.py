@@ -8,8 +8,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from nmc.kernels.fire_rules import OWN, SHARED, Firing
 from nmc.kernels.tiers import GROUP, LANES, ROWS
-from nmc.kernels.vectors import I8, I32, I64, Pointers, check, joined, loop, pieces, splat
+from nmc.kernels.vectors import I8, I32, I64, Pointers, check, joined, loop, pieces
 
 
 def _shift(typing, vectors, tables, sums, places):
@@ -58,51 +59,13 @@ def _emit_shift(vectors: int, context: Any, builder: Any, signature: Any, args: 
     loop(builder, rows, [], step)
 
 
-class Firing:
-    """The update of neurons in a vector.
-
-    ``x = clip(v + total + bias);  s = x >= bar;  v = x - step if s``, or 0.
-
-    Args:
-        builder: of the code.
-        lanes: neurons.
-        limit: v stays within +- this.
-        keep: -1 where a spike subtracts, 0 where it resets to zero.
-    """
-
-    def __init__(self, builder: Any, lanes: int, limit: Any, keep: Any) -> None:
-        self.builder = builder
-        self.kind = ir.VectorType(I32, lanes)
-        self.high = splat(builder, builder.trunc(limit, I32), lanes)
-        self.low = splat(builder, builder.trunc(builder.neg(limit), I32), lanes)
-        self.mask = splat(builder, builder.trunc(keep, I32), lanes)
-
-    def step(self, state: list[Any], total: Any, own: list[Any]) -> tuple[list[Any], Any]:
-        """One step: potential, spikes and changes counted, after it, and who fired.
-
-        Args:
-            state: potential, spikes and changes before it.
-            total: the sum, in units of v.
-            own: of `own_of`.
-        """
-        builder, (v, count, changed), (_, bias, bar, taken) = self.builder, state, own
-        x = builder.add(v, builder.add(total, bias))
-        x = builder.select(builder.icmp_signed("<", x, self.low), self.low, x)
-        x = builder.select(builder.icmp_signed(">", x, self.high), self.high, x)
-        fired = builder.icmp_signed(">=", x, bar)
-        moved = builder.or_(builder.icmp_signed("!=", x, v), fired)
-        v = builder.select(fired, builder.and_(builder.sub(x, taken), self.mask), x)
-        counted = builder.add(count, builder.zext(fired, self.kind))
-        return [v, counted, builder.add(changed, builder.zext(moved, self.kind))], fired
-
-
 def own_of(pointers: Pointers, place: Any, part: int, lanes: int) -> list[Any]:
-    """v0, bias, bar and step of one part of a block, from blocks of (4, LANES) int32 at ``place`` on."""
+    """Parameters of one part of a block, from blocks of (OWN, LANES) int32 at ``place`` on."""
     builder = pointers.builder
     block, inside = divmod(part * lanes, LANES)
-    first = builder.add(place, ir.Constant(I64, block * 4 * LANES + inside))
+    first = builder.add(place, ir.Constant(I64, block * OWN * LANES + inside))
     kind = ir.VectorType(I32, lanes)
-    return [pointers.load("own", builder.add(first, ir.Constant(I64, n * LANES)), kind) for n in range(4)]
+    return [pointers.load("own", builder.add(first, ir.Constant(I64, n * LANES)), kind) for n in range(OWN)]
 
 
 def tally_up(pointers: Pointers, place: Any, part: int, lanes: int, counts: list[Any]) -> None:
@@ -148,15 +111,15 @@ def load_messages(pointers: Pointers, place: Any, group_pitch: Any, steps: int, 
     return pieces(builder, whole, order)
 
 
-def _fire(typing, vectors, pixels, constant, arena, tables, sums, places):
+def _fire(typing, cells, vectors, pixels, constant, arena, tables, sums, shared, places):
     """Integrate-and-fire of ``vectors * LANES`` channels of a few pixels over a window, the state in registers.
 
-    ``vectors`` and ``pixels`` are tuples of as many ones; ``constant`` is not empty where every step has the same
-    sums. ``places``, all int64, in this order:
+    ``cells`` are `Cells`, ``shared`` the numbers of `Firing`; ``vectors`` and ``pixels`` are tuples of as many ones;
+    ``constant`` is not empty where every step has the same sums. ``places``, all int64, in this order:
 
-    * steps, limit of v, keep mask of the reset.
+    * steps in which the neurons may send.
     * ``sums`` (int32), in units of v: first, from step to step; pixels and vectors follow each other.
-    * the ``own`` (int32) of ``tables``, blocks (4, LANES) of v0, bias, bar and step: first, from pixel to pixel.
+    * the ``own`` (int32) of ``tables``, blocks (OWN, LANES): first, from pixel to pixel.
     * ``arena`` (uint8), the messages: first, from pixel to pixel, from group to group of four channels.
     * the ``tally`` (int32) of ``tables``, blocks (2, LANES) to which spikes and updates that changed v are added:
       first, from pixel to pixel.
@@ -169,11 +132,11 @@ def _fire(typing, vectors, pixels, constant, arena, tables, sums, places):
     }
     check({"arena": arena, "tables": tables, "sums": sums}, wanted)
     counts, same = (len(vectors), len(pixels)), bool(len(constant))
-    numbers = types.UniTuple(types.int64, 12)
-    signature = types.void(vectors, pixels, constant, arena, tables, sums, numbers)
+    numbers = types.UniTuple(types.int64, 10)
+    signature = types.void(cells, vectors, pixels, constant, arena, tables, sums, SHARED, numbers)
 
     def codegen(context, builder, sig, args):
-        _emit_fire(counts, same, context, builder, sig, args)
+        _Fire(counts, same, context, builder, sig, args).emit()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -182,52 +145,86 @@ def _fire(typing, vectors, pixels, constant, arena, tables, sums, places):
 fire: Any = intrinsic(_fire)
 
 
-def _emit_fire(counts: tuple[int, int], constant: bool, context: Any, builder: Any, signature: Any, args: Any) -> None:
-    vectors, pixels = counts
-    names = ("vectors", "pixels", "constant", "arena", "tables", "sums")
-    pointers = Pointers(context, builder, signature, args, names)
-    steps, limit, keep, at, stride, mine, owned, out, apart, pitch, blocks, next_block = cgutils.unpack_tuple(
-        builder, args[6]
-    )
-    kind, byte = ir.VectorType(I32, LANES), ir.VectorType(I8, LANES)
-    parts = [(pixel, vector) for pixel in range(pixels) for vector in range(vectors)]
+class _Fire:
+    """The generator of one form of `fire`."""
 
-    def along(start: Any, pitch_of: Any, pixel: int) -> Any:
-        return builder.add(start, builder.mul(pitch_of, ir.Constant(I64, pixel)))
+    def __init__(
+        self, counts: tuple[int, int], constant: bool, context: Any, builder: Any, signature: Any, args: Any
+    ) -> None:
+        self.builder, (vectors, pixels) = builder, counts
+        names = ("cells", "vectors", "pixels", "constant", "arena", "tables", "sums")
+        self.pointers = Pointers(context, builder, signature, args, names)
+        self.firing = Firing(builder, LANES, signature.args[0], args[7])
+        (
+            self.steps,
+            self.at,
+            self.stride,
+            self.mine,
+            self.owned,
+            self.out,
+            self.apart,
+            self.pitch,
+            self.blocks,
+            self.next_block,
+        ) = cgutils.unpack_tuple(builder, args[8])
+        self.kind = ir.VectorType(I32, LANES)
+        self.parts = [(pixel, vector) for pixel in range(pixels) for vector in range(vectors)]
+        read = [own_of(self.pointers, self.along(self.mine, self.owned, p), v, LANES) for p, v in self.parts]
+        self.own = [self.firing.prepared(own) for own in read]
+        # Messages of so many steps find room in registers.
+        self.together = 2 * ROWS // max(len(self.parts), 2)
+        self.fixed = self.sums_at(ir.Constant(I64, 0)) if constant else None
 
-    def sums_at(index: Any) -> list[Any]:
-        first = builder.add(at, builder.mul(index, stride))
-        return [pointers.load("sums", builder.add(first, ir.Constant(I64, n * LANES)), kind) for n in range(len(parts))]
+    def along(self, start: Any, pitch: Any, pixel: int) -> Any:
+        """A place, some pixels on."""
+        return self.builder.add(start, self.builder.mul(pitch, ir.Constant(I64, pixel)))
 
-    own = [own_of(pointers, along(mine, owned, pixel), vector, LANES) for pixel, vector in parts]
-    firing = Firing(builder, LANES, limit, keep)
-    fixed = sums_at(ir.Constant(I64, 0)) if constant else []
+    def sums_at(self, index: Any) -> list[Any]:
+        """The sums of a step."""
+        first = self.builder.add(self.at, self.builder.mul(index, self.stride))
+        places = [self.builder.add(first, ir.Constant(I64, n * LANES)) for n in range(len(self.parts))]
+        return [self.pointers.load("sums", place, self.kind) for place in places]
 
-    def some(count: int, first: Any, index: Any, values: list[Any]) -> list[Any]:
+    def of(self, values: list[Any], which: int) -> list[Any]:
+        """The state of one vector of neurons."""
+        return values[self.firing.width * which : self.firing.width * (which + 1)]
+
+    def emit(self) -> None:
+        """The whole window."""
+        builder, steps, together = self.builder, self.steps, ir.Constant(I64, self.together)
+        state = [value for own in self.own for value in self.firing.start(own)]
+        if self.fixed is None:
+            state = loop(builder, self.firing.wait, state, self.waiting)
+        rounds = builder.sdiv(steps, together)
+        done = builder.mul(rounds, together)
+        none = ir.Constant(I64, 0)
+        state = loop(builder, rounds, state, lambda index, values: self.some(self.together, none, index, values))
+        left = builder.sub(steps, done)
+        state = loop(builder, left, state, lambda index, values: self.some(1, done, index, values))
+        for which, (pixel, vector) in enumerate(self.parts):
+            counted = self.of(state, which)[1:3]
+            tally_up(self.pointers, self.along(self.blocks, self.next_block, pixel), vector, LANES, counted)
+
+    def waiting(self, index: Any, values: list[Any]) -> list[Any]:
+        """One step in which nobody sends."""
+        totals = self.sums_at(index)
+        after = [self.firing.wait_step(self.of(values, n), totals[n], own) for n, own in enumerate(self.own)]
+        return [value for state in after for value in state]
+
+    def some(self, count: int, first: Any, index: Any, values: list[Any]) -> list[Any]:
+        """A few steps and their messages."""
+        builder, states = self.builder, [self.of(values, which) for which in range(len(self.parts))]
         begin = builder.add(first, builder.mul(index, ir.Constant(I64, count)))
-        after, sent = list(values), [list[Any]() for _ in parts]
+        sent = [list[Any]() for _ in self.parts]
         for row in range(count):
-            totals = fixed or sums_at(builder.add(begin, ir.Constant(I64, row)))
-            for which in range(len(parts)):
-                new, fired = firing.step(after[3 * which : 3 * which + 3], totals[which], own[which])
-                after[3 * which : 3 * which + 3] = new
-                sent[which].append(builder.zext(fired, byte))
-        line = builder.add(out, builder.mul(begin, ir.Constant(I64, GROUP)))
-        for which, (pixel, vector) in enumerate(parts):
-            begins = builder.add(
-                along(line, apart, pixel), builder.mul(pitch, ir.Constant(I64, vector * LANES // GROUP))
-            )
-            store_messages(pointers, begins, pitch, sent[which], LANES)
-        return after
-
-    # Messages of so many steps find room in registers.
-    together = 2 * ROWS // max(len(parts), 2)
-    zero, none = ir.Constant(kind, [0] * LANES), ir.Constant(I64, 0)
-    state = [value for found in own for value in (found[0], zero, zero)]
-    rounds = builder.sdiv(steps, ir.Constant(I64, together))
-    done = builder.mul(rounds, ir.Constant(I64, together))
-    state = loop(builder, rounds, state, lambda index, values: some(together, none, index, values))
-    last = loop(builder, builder.sub(steps, done), state, lambda index, values: some(1, done, index, values))
-    for which, (pixel, vector) in enumerate(parts):
-        counted = last[3 * which + 1 : 3 * which + 3]
-        tally_up(pointers, along(blocks, next_block, pixel), vector, LANES, counted)
+            step = builder.add(begin, ir.Constant(I64, row))
+            totals = self.fixed or self.sums_at(builder.add(step, self.firing.wait))
+            for which, own in enumerate(self.own):
+                states[which], message = self.firing.step(states[which], totals[which], own)
+                sent[which].append(message)
+        line = builder.add(self.out, builder.mul(begin, ir.Constant(I64, GROUP)))
+        for which, (pixel, vector) in enumerate(self.parts):
+            groups = builder.mul(self.pitch, ir.Constant(I64, vector * LANES // GROUP))
+            place = builder.add(self.along(line, self.apart, pixel), groups)
+            store_messages(self.pointers, place, self.pitch, sent[which], LANES)
+        return [value for state in states for value in state]

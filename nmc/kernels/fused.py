@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import LIF, STATE_LIMIT, Integrator, Neuron, Source, spike_levels
+from nmc.ir.neurons import LIF, STATE_LIMIT, Integrator, Source, spike_levels
 from nmc.kernels import fused_tables as tables
+from nmc.kernels.fire_rules import Cells, cells_of
 from nmc.kernels.fused_operands import Feed, Maps, Sum, lane_of, sums_of
 from nmc.kernels.fused_tables import LayerTables, Layout, Operands, Row, chained, own_of
 from nmc.kernels.integrate import Neurons
 from nmc.kernels.mapped_cover import covers_network
 from nmc.kernels.mapped_tables import MappedProgram
-from nmc.kernels.neurons import BINARY, IDEAL, INTEGRATOR, LIF_PLAIN, model_of, parameters_of
+from nmc.kernels.neurons import IDEAL, INTEGRATOR, LIF_LEAKY, LIF_PLAIN, model_of, parameters_of
 from nmc.kernels.propagate import channels_last, row_sums
 from nmc.kernels.tiers import PAIR_LIMIT, ROWS
 
 _WORD = tables.WORD
 _BYTE = 255
-_PLAIN = (LIF_PLAIN, IDEAL, INTEGRATOR)
+_MODELS = (LIF_PLAIN, LIF_LEAKY, IDEAL, INTEGRATOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +40,16 @@ class FusedLayer:
     Attributes:
         maps: where its messages lie.
         row: its numbers in the tables.
-        neurons: where only the sums are vectors: those of firing rules other than binary, and spiking
-            ones that are read; their messages are computed by `nmc.kernels.neurons`.
+        cells: what its neurons do, where their sums go through memory.
+        neurons: where only the sums are vectors: spiking ones whose potentials are read; their messages are
+            computed by `nmc.kernels.neurons`.
         pairs: whether two products always fit 16 bits.
     """
 
     population: Population
     maps: Maps
     row: Row
+    cells: Cells | None
     neurons: Neurons | None
     pairs: bool = True
 
@@ -136,7 +139,7 @@ def _all_operands(network: Network) -> dict[str, Operands] | None:
         incoming = network.incoming[population.name]
         if maps[population.name].most > _BYTE:
             return None
-        if any(network.by_name[q.source].start + q.delay != population.start for q in incoming):
+        if any(network.by_name[q.source].sends_from + q.delay != population.start for q in incoming):
             return None
         operands = _operands(network, incoming, maps, population)
         if operands is None:
@@ -148,11 +151,11 @@ def _all_operands(network: Network) -> dict[str, Operands] | None:
 def _in_vectors(network: Network, population: Population) -> bool:
     """Whether the kernels know such neurons and maps."""
     neuron = population.neuron
-    if population.wait or len(population.shape) not in (1, 3):
+    if len(population.shape) not in (1, 3):
         return False
     if isinstance(neuron, Source):
         return not neuron.once and population.name in network.by_input
-    return model_of(neuron).kind in _PLAIN
+    return model_of(neuron).kind in _MODELS
 
 
 def _levels(network: Network, population: Population) -> tuple[int, int]:
@@ -198,8 +201,7 @@ def _operands(
 
 def _fires(network: Network, population: Population) -> bool:
     """Whether its messages are computed in vectors."""
-    model = model_of(population.neuron)
-    return model.kind != INTEGRATOR and model.rule == BINARY and population.name not in network.read_outs
+    return model_of(population.neuron).kind != INTEGRATOR and population.name not in network.read_outs
 
 
 def _lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Maps]:
@@ -254,7 +256,7 @@ def _fits(network: Network, population: Population, levels: Mapping[str, tuple[i
         exponent = int(np.max(neuron.bias_exp)) if isinstance(neuron, LIF) else 0
         bias = max(abs(spec.low), abs(spec.high)) * 2.0**exponent
     if model_of(neuron).kind == IDEAL:
-        return network.timesteps * (total + bias) + threshold + v0 < _WORD / 4
+        return (network.timesteps + population.wait) * (total + bias) + threshold + v0 < _WORD / 4
     # u does not wrap, so it has no part in what follows.
     return total * 64 < STATE_LIMIT and max(threshold, bias, v0) < _WORD / 4
 
@@ -268,42 +270,48 @@ def _lay_layer(
     if isinstance(neuron, Source):
         row = row._replace(column=network.input_places[population.name].start)
         layout.add(row)
-        return FusedLayer(population, place, row, None)
+        return FusedLayer(population, place, row, None, None)
     levels = {q.source: _levels(network, network.by_name[q.source]) for q in network.incoming[population.name]}
     if not _fits(network, population, levels):
         return None
     model, constant = model_of(neuron), all(layout.maps[feed].constant for feed in operands.feeds)
-    fires = _fires(network, population)
-    kind = _kind(neuron, fires, constant, operands.chained)
-    lif = model.kind == LIF_PLAIN
-    row = row._replace(
-        kind=kind,
-        rounds=1 if constant else -(-network.timesteps // ROWS),
-        limit=tables.limits_of(lif),
-        keep=-1 if model.subtract else 0,
-        column=column,
-    )
+    kind = _kind(network, population, constant, operands.chained)
+    # What changes in such a neuron is more than its potential.
+    if kind == tables.SUMS and model.kind == LIF_LEAKY:
+        return None
+    lif = model.kind != IDEAL
+    rounds = 1 if constant else -(-network.timesteps // ROWS)
+    row = tables.with_model(row, model, population.wait)._replace(kind=kind, rounds=rounds, column=column)
     # What an input drives differs from neuron to neuron.
     drive = np.zeros(population.neurons, dtype=np.int64) if population.name in network.by_input else None
     own = own_of(population, row.padded, int(lif), drive)
-    laid = layout.add_sums(row, operands, own, 6 if fires and lif else 0)
+    in_vectors = kind not in (tables.READ, tables.SUMS)
+    laid = layout.add_sums(row, operands, own, 6 if in_vectors and lif else 0)
     return FusedLayer(
         population,
         place,
         laid,
+        cells_of(model) if kind == tables.GROUPED else None,
         Neurons.lay(population) if kind == tables.SUMS else None,
         _pairs(operands, layout.maps),
     )
 
 
-def _kind(neuron: Neuron, fires: bool, constant: bool, chained: bool) -> int:
-    if isinstance(neuron, Integrator):
+def _kind(network: Network, population: Population, constant: bool, chained: bool) -> int:
+    if isinstance(population.neuron, Integrator):
         return tables.READ
-    if not fires:
+    if not _fires(network, population):
         return tables.SUMS
+    if not _plain(population):
+        return tables.GROUPED
     if constant:
         return tables.CONSTANT
     return tables.FUSED if chained else tables.GROUPED
+
+
+def _plain(population: Population) -> bool:
+    """Whether neurons fire once in a step, leak nothing and never wait: their sums need not go to memory."""
+    return not population.wait and cells_of(model_of(population.neuron)) == Cells()
 
 
 def _pairs(operands: Operands, maps: Mapping[Feed, Maps]) -> bool:

@@ -9,12 +9,12 @@ import numpy as np
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.neurons import LIF, Source
 from nmc.kernels.fused import FusedLayer, FusedProgram
-from nmc.kernels.fused_steps import collect_layer, pool_layer, run_layers
+from nmc.kernels.fused_steps import collect_layer, pool_layer, run_grouped, run_layers
 from nmc.kernels.fused_tables import FEED, READ, SUMS, own_of
 from nmc.kernels.integrate import flat
 from nmc.kernels.layerwise import joined_channels_last
 from nmc.kernels.mapped_run import MappedRun, Progress
-from nmc.kernels.neurons import LIF_PLAIN, model_of
+from nmc.kernels.neurons import IDEAL, model_of
 from nmc.kernels.parallel import parallel
 from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs
 
@@ -35,9 +35,9 @@ class Worker:
         self.totals = np.zeros(fused.totals, dtype=np.int32)
         columns = sum(layer.population.neurons for layer in fused.layers if layer.row.kind == READ)
         self.readouts = np.zeros((fused.program.network.timesteps, columns), dtype=np.int32)
-        # Where the layers are not run by one call: neurons of their own, or another tier.
-        tiers = [self.tier_of(layer) for layer in fused.layers]
-        breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or tiers[n] != tiers[n - 1]]
+        # Where the layers are not run by one call: neurons of their own, other neurons, or another tier.
+        forms = [(self.tier_of(layer), layer.cells) for layer in fused.layers]
+        breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or forms[n] != forms[n - 1]]
         ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
         self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
 
@@ -78,6 +78,8 @@ class Worker:
             tier = self.tier_of(layer)
             if layer.row.kind == SUMS:
                 read[layer.population.name] = self._by_neurons(begin, layer, tier, drives.get(layer.population.name))
+            elif layer.cells is not None:
+                run_grouped(tier, layer.cells, self.arena, self.tables, self.sums, begin, end)
             else:
                 run_layers(tier, self.arena, self.tables, self.sums, self.totals, sample, self.readouts, begin, end)
         for number, layer in enumerate(fused.layers):
@@ -99,7 +101,7 @@ class Worker:
             if isinstance(population.neuron, LIF):
                 drive = np.left_shift(drive, flat(population.neuron.bias_exp, population.shape))
             drives[population.name] = drive
-            own = own_of(population, row.padded, int(model_of(population.neuron).kind == LIF_PLAIN), drive)
+            own = own_of(population, row.padded, int(model_of(population.neuron).kind != IDEAL), drive)
             self.tables.own[row.own : row.own + own.size] = own.reshape(-1)
         return drives
 
@@ -112,17 +114,19 @@ class Worker:
         collect_layer(tier, self.arena, self.tables, number, self.sums, self.totals)
         totals = self.totals[: steps * height * width * row.padded].reshape(steps, height * width, -1)
         total = np.ascontiguousarray(totals[:, :, :channels]).reshape(steps, -1)
-        neurons = layer.neurons.at_rest(drive)
-        before = neurons.own.v0
-        messages, potentials = neurons.advance(total, keep=True)
+        neurons, wait = layer.neurons.at_rest(drive), layer.population.wait
+        total = np.concatenate([total, np.zeros((wait, total.shape[1]), dtype=total.dtype)])
+        _, waited = neurons.silent().advance(total[:wait], keep=True)
+        messages, potentials = neurons.advance(total[wait:], keep=True)
         sent = np.full((steps, height, width, row.padded), layer.maps.zero, dtype=np.uint8)
         sent[..., :channels] += messages.reshape(steps, height, width, channels).astype(np.uint8)
         grouped = sent.reshape(steps, height, width, -1, GROUP)
         self.view(layer)[:] = grouped.transpose(1, 2, 3, 0, 4)
         pool_layer(self.arena, self.tables, number)
-        moved = np.diff(potentials, axis=0, prepend=before[None]) != 0
+        moved = np.diff(np.concatenate([neurons.own.v0[None], waited, potentials]), axis=0) != 0
+        moved[wait:] |= messages != 0
         self.spikes[number] += np.count_nonzero(messages, axis=0)
-        self.changes[number] += np.count_nonzero(moved | (messages != 0), axis=0)
+        self.changes[number] += np.count_nonzero(moved, axis=0)
         return potentials
 
     def counted(self) -> list[tuple[IndexArray, IndexArray]]:

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.network import Population
 from nmc.ir.neurons import STATE_LIMIT
+from nmc.kernels.fire_rules import OWN
 from nmc.kernels.fused_operands import Feed, Lane, Maps, Segments, Sum
 from nmc.kernels.integrate import flat
-from nmc.kernels.neurons import parameters_of
+from nmc.kernels.neurons import IDEAL, Model, parameters_of
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 
 FEED, FUSED, CONSTANT, GROUPED, READ, SUMS = range(6)
 """What is done for a layer: the input is taken; sums and neurons in registers; the same with the
-same sums in every step; sums of several shifts, then neurons; a read-out that never fires; sums
+same sums in every step; sums through memory, then neurons of any model; a read-out that never fires; sums
 only, neurons elsewhere."""
 
 WORD = (1 << 31) - 1
@@ -43,12 +44,15 @@ class Row(NamedTuple):
         blocks, blocks_end: rows of `LayerTables.blocks`; one more ends the last.
         groups, first, shifts: number of sums, what they start from (groups, padded), and their
             right and left shifts (groups, 2, padded).
-        own, own_pitch: (pixels, padded / LANES, 4, LANES) v0, bias, bar and step; from pixel to
-            pixel, 0 where all pixels share one.
+        own, own_pitch: (pixels, padded / LANES, OWN, LANES) v0, bias, bar, step and lower threshold; from
+            pixel to pixel, 0 where all pixels share one.
         tally: (pixels, padded / LANES, 2, LANES) spikes and changes.
         lanes, lanes_end: rows of `LayerTables.lanes`.
         pools, pools_end: rows of `LayerTables.pools`, of its messages.
         column: of a read-out, its first column; of an input, its first value.
+        wait: steps in which it takes sums in and sends nothing.
+        chained: whether each sum, shifted to the left, is what the next one starts from.
+        levels, free, keep_u, keep_v, rest: as `nmc.kernels.fire_rules.Firing` takes them.
     """
 
     kind: int
@@ -78,6 +82,13 @@ class Row(NamedTuple):
     pools: int = 0
     pools_end: int = 0
     column: int = 0
+    wait: int = 0
+    levels: int = 1
+    free: int = 0
+    keep_u: int = 0
+    keep_v: int = 0
+    rest: int = 0
+    chained: int = 0
 
 
 class LayerTables(NamedTuple):
@@ -222,6 +233,7 @@ class Layout:
             blocks=blocks,
             blocks_end=blocks_end,
             groups=len(first),
+            chained=int(operands.chained),
             first=self._append("first", first),
             shifts=self._append("shifts", shifts),
             own=self._append("own", own),
@@ -269,7 +281,7 @@ class Layout:
 
 
 def own_of(population: Population, channels: int, strict: int, drive: Array | None = None) -> Array:
-    """v0, bias, bar and step of each neuron, (pixels, channels / LANES, 4, LANES) int32.
+    """Parameters of each neuron, (pixels, channels / LANES, OWN, LANES) int32: see `Row`.
 
     One pixel stands for all where no parameter differs within a channel. Padding channels never
     fire: their bar is out of reach.
@@ -281,20 +293,21 @@ def own_of(population: Population, channels: int, strict: int, drive: Array | No
         drive: (n,) input that takes the place of the bias.
     """
     own, shape = parameters_of(population.neuron), population.shape
-    values = [own.v0, own.bias if drive is None else drive, own.threshold + strict, own.threshold]
+    values = [own.v0, own.bias if drive is None else drive, own.threshold + strict, own.threshold, own.second]
     by_channel = drive is None and all(v.size == 1 or v.shape == (shape[0], *(1,) * (len(shape) - 1)) for v in values)
     pixels, count = 1 if by_channel else population.neurons // shape[0], shape[0]
-    laid = np.zeros((pixels, channels, 4), dtype=np.int32)
-    laid[:, :, 2] = WORD
+    laid = np.zeros((pixels, channels, OWN), dtype=np.int32)
+    laid[:, :, 2:4] = WORD
     for which, value in enumerate(values):
         full = value if value is drive else flat(np.asarray(value), shape)
         laid[:, :count, which] = full.reshape(-1, count)[:pixels]
-    return np.ascontiguousarray(laid.reshape(pixels, channels // LANES, LANES, 4).transpose(0, 1, 3, 2))
+    return np.ascontiguousarray(laid.reshape(pixels, channels // LANES, LANES, OWN).transpose(0, 1, 3, 2))
 
 
 def scratch_of(operands: Operands, row: Row) -> int:
     """Sums of one block of a few pixels, and what the sums start from."""
-    return max(len(operands.sums), 1) * (row.rounds * ROWS * 2 * LANES + row.padded)
+    groups = max(len(operands.sums), 1)
+    return max(groups * row.rounds * ROWS, row.steps + row.wait) * 2 * LANES + groups * row.padded
 
 
 def chained(sums: Sequence[Sum], centred: Callable[[Sum], bool]) -> Sequence[Sum] | None:
@@ -326,6 +339,15 @@ def _silent(part: Sum) -> NDArray[np.bool_]:
     return silent
 
 
-def limits_of(lif: bool) -> int:
-    """How far a potential may go from 0."""
-    return STATE_LIMIT - 1 if lif else WORD
+def with_model(row: Row, model: Model, wait: int) -> Row:
+    """A row with what its neurons share."""
+    return row._replace(
+        limit=WORD if model.kind == IDEAL else STATE_LIMIT - 1,
+        keep=-1 if model.subtract else 0,
+        wait=wait,
+        levels=min(model.levels, WORD),
+        free=0 if model.guarded else -1,
+        keep_u=4096 - model.du - 1,
+        keep_v=4096 - model.dv,
+        rest=model.refractory,
+    )
