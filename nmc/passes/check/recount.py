@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Conv2d, Pool, Shape, Skip
 from nmc.ir.diagnostic import DiagnosticSink
-from nmc.ir.mapping import Box, Cluster
+from nmc.ir.mapping import Box, Cluster, box_size
 from nmc.ir.network import Projection
 from nmc.ir.neurons import IF, LIF, Burst, Integrator, SigmaDelta, Signed
 from nmc.passes.check.coverage import Synapses
@@ -78,7 +78,10 @@ def _slice_bias(projection: Projection, shape: Shape, box: Box) -> Array | None:
         bias = bias.reshape(-1, *(1,) * (len(out_shape) - 1))
     if out_shape != shape:
         bias = np.broadcast_to(bias, out_shape).reshape(shape)
-    cut: Array = np.broadcast_to(bias, shape)[tuple(slice(*axis) for axis in box)]
+    spread = (1,) * (len(shape) - bias.ndim) + bias.shape
+    cut: Array = bias.reshape(spread)[
+        tuple(slice(0, 1) if n == 1 else slice(*axis) for n, axis in zip(spread, box, strict=True))
+    ]
     return cut
 
 
@@ -91,20 +94,19 @@ def _constant_axons(parts: Parts, cluster: Cluster) -> dict[str, tuple[int, int]
             if bias is None:
                 continue
             digits, synapses = constants.get(projection.name, (0, 0))
-            for value, times in zip(*np.unique(np.abs(bias).round(), return_counts=True), strict=True):
-                spelled = _base127(int(value))
-                digits = max(digits, len(spelled))
-                synapses += int(times) * sum(digit != 0 for digit in spelled)
-            constants[projection.name] = (digits, synapses)
+            longest, found = _base127(np.abs(bias).round().astype(np.int64))
+            constants[projection.name] = max(digits, longest), synapses + found * (box_size(box) // bias.size)
     return constants
 
 
-def _base127(value: int) -> list[int]:
-    digits = []
-    while value:
-        value, digit = divmod(value, 127)
-        digits.append(digit)
-    return digits
+def _base127(values: Array) -> tuple[int, int]:
+    """Digits of the largest value, and non-zero digits of all of them."""
+    digits = found = 0
+    while values.any():
+        values, last = np.divmod(values, 127)
+        digits += 1
+        found += int(np.count_nonzero(last))
+    return digits, found
 
 
 def _synapse_bits(

@@ -47,12 +47,7 @@ def fan_out(model: DemandModel, population: Population, cores: Sequence[Core]) -
 
 def assemble(model: DemandModel, cores: Sequence[Core]) -> Partitioned:
     """Clusters in the order of the network, numbered from 0; the host's last, if there is one."""
-    boxes: list[dict[str, list[Box]]] = []
-    for core in cores:
-        boxes.append({})
-        for demand in core.demands:
-            boxes[-1].setdefault(demand.piece.population, []).append(demand.piece.box)
-    return assemble_boxes(model, boxes)
+    return assemble_boxes(model, [core.boxes() for core in cores])
 
 
 def assemble_boxes(model: DemandModel, cores: Sequence[Mapping[str, Sequence[Box]]]) -> Partitioned:

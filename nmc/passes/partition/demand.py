@@ -262,6 +262,13 @@ class Core:
         bits = synapse_bits(self.model.target, self.neurons, kernels, self.synapses, self.headers)
         return CoreUse(self.neurons, self.in_axons, self.out_axons, bits, len(self.profiles))
 
+    def boxes(self) -> dict[str, list[Box]]:
+        """The boxes of its slices, by population."""
+        found: dict[str, list[Box]] = {}
+        for demand in self.demands:
+            found.setdefault(demand.piece.population, []).append(demand.piece.box)
+        return found
+
     def fits(self, demand: Demand, limits: CoreLimits) -> bool:
         """Whether every limit still holds with the slice added."""
         if self.neurons + demand.neurons > limits.neurons:

@@ -7,6 +7,7 @@ axon), and without a list of synapses where the connectivity is a convolution.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +19,13 @@ from numpy.typing import NDArray
 from nmc.ir.connectivity import Array, Conv2d, Dense, IndexArray, Pool, Shape, Skip, Sparse, size
 from nmc.ir.mapping import Box, Region, box_indices, whole
 from nmc.ir.network import Network, Projection
-from nmc.passes.partition.boxes import ranges_of, region_of
+from nmc.passes.partition.boxes import Range, ranges_of, region_of
 
 Mask = NDArray[np.bool_]
 
+
+AxisTaps = list[tuple[int, slice] | None]
+"""Of each tap along an axis, how many inputs it reads and which; None: none."""
 
 KEPT = 256
 """Ranges of channels that a convolution remembers."""
@@ -75,7 +79,7 @@ def _axis_taps(start: int, stop: int, step: int, stride: int, offset: int, limit
     return high - low + 1, slice(first, last + 1, step * stride)
 
 
-def _inputs(taps: list[tuple[int, slice] | None], count: int) -> IndexArray:
+def _inputs(taps: AxisTaps, count: int) -> IndexArray:
     """The inputs that some taps of one axis read, ascending."""
     mask = np.zeros(count, dtype=np.bool_)
     for tap in taps:
@@ -93,13 +97,15 @@ class ConvGeometry:
         nonzero: (out, in / groups, kh, kw) whether the weight is not zero.
         target_shape: of the population, where it is not the operator's output shape.
         known: channels that ranges of output channels read, see `_used`.
+        ranges: the same channels by the taps that read them, see `_patterns`.
     """
 
     conv: Conv2d
     nonzero: Mask
     target_shape: Shape
     kernel: bool = True
-    known: dict[tuple[int, int, int], tuple[IndexArray, Mask]] = field(default_factory=dict)
+    known: dict[Range, tuple[IndexArray, Mask]] = field(default_factory=dict)
+    ranges: dict[Range, list[tuple[list[Range], Mask]]] = field(default_factory=dict)
 
     @property
     def stored_shape(self) -> Shape:
@@ -113,7 +119,7 @@ class ConvGeometry:
         mask[tuple(slice(*axis) for axis in box)] = True
         return region_of(mask.reshape(self.conv.out_shape))
 
-    def _taps(self, box: Box) -> tuple[list[tuple[int, slice] | None], list[tuple[int, slice] | None]]:
+    def _taps(self, box: Box) -> tuple[AxisTaps, AxisTaps]:
         """For each kernel row and column: outputs of the box that it feeds, and the inputs it reads."""
         conv = self.conv
         _, height, width = conv.in_shape
@@ -148,7 +154,7 @@ class ConvGeometry:
         flat: IndexArray = (channels[channel] * height + row_at + first_row) * width + column_at + first_column
         return flat
 
-    def _used(self, axis: tuple[int, int, int]) -> tuple[IndexArray, Mask]:
+    def _used(self, axis: Range) -> tuple[IndexArray, Mask]:
         """Input channels that some output channels read, and (channels, kh, kw) through which taps."""
         if axis not in self.known:
             outputs = np.arange(*axis)
@@ -161,22 +167,45 @@ class ConvGeometry:
             self.known[axis] = channels, used.reshape(-1, *used.shape[2:])
         return self.known[axis]
 
-    @cached_property
-    def full(self) -> bool:
-        """Whether no weight is zero."""
-        return bool(self.nonzero.all())
-
     def region(self, box: Box) -> Region | None:
         """The sources as boxes, where that needs no list of neurons; else None."""
-        conv = self.conv
-        if not self.full or self.target_shape != conv.out_shape:
+        if self.target_shape != self.conv.out_shape:
             return None
-        taps = [_inputs(found, n) for found, n in zip(self._taps(box), conv.in_shape[1:], strict=True)]
-        per_out, per_in = conv.weight.shape[0] // conv.groups, conv.weight.shape[1]
-        groups = np.unique(np.arange(*box[0]) // per_out)
-        channels = (groups[:, None] * per_in + np.arange(per_in)).reshape(-1)
-        axes = [ranges_of(channels), *(ranges_of(index) for index in taps if len(index))]
-        return tuple(sorted(itertools.product(*axes))) if len(axes) == len(conv.in_shape) else ()
+        taps = self._taps(box)
+        found: list[Box] = []
+        for channels, pattern in self._patterns(box[0]):
+            places = self._read(taps, pattern)
+            found.extend((part, *place) for part in channels for place in places)
+        return tuple(sorted(found))
+
+    def _patterns(self, axis: Range) -> list[tuple[list[Range], Mask]]:
+        """Input channels that some output channels read, as ranges, by the taps (kh, kw) through which they do."""
+        if axis not in self.ranges:
+            channels, used = self._used(axis)
+            some = used.any(axis=(1, 2))
+            channels, used = channels[some], used[some]
+            patterns, of = np.unique(used.reshape(len(used), math.prod(used.shape[1:])), axis=0, return_inverse=True)
+            if len(self.ranges) >= KEPT:
+                self.ranges.clear()
+            self.ranges[axis] = [
+                (ranges_of(channels[of.reshape(-1) == number]), pattern.reshape(used.shape[1:]))
+                for number, pattern in enumerate(patterns)
+            ]
+        return self.ranges[axis]
+
+    def _read(self, taps: tuple[AxisTaps, AxisTaps], pattern: Mask) -> list[tuple[Range, Range]]:
+        """The places that some taps of the kernel read, as boxes."""
+        _, height, width = self.conv.in_shape
+        p_used, q_used = np.flatnonzero(pattern.any(axis=1)), np.flatnonzero(pattern.any(axis=0))
+        if pattern[np.ix_(p_used, q_used)].all():
+            rows, columns = _inputs([taps[0][p] for p in p_used], height), _inputs([taps[1][q] for q in q_used], width)
+            return list(itertools.product(ranges_of(rows), ranges_of(columns)))
+        mask = np.zeros((height, width), dtype=np.bool_)
+        for p, q in zip(*np.nonzero(pattern), strict=True):
+            row, column = taps[0][p], taps[1][q]
+            if row is not None and column is not None:
+                mask[row[1], column[1]] = True
+        return [(row, column) for row, column in region_of(mask)]
 
     def synapses(self, box: Box) -> int:
         total = 0

@@ -75,7 +75,7 @@ def _projection(
         used = int(np.count_nonzero(weight[channels]))
         if target.weights.shared:
             yield Held(SYNAPSE_BITS, used * bits, nodes)
-            yield Held(SYNAPSE_BITS, _heard_channels(projection, len(channels)) * AXON_BITS * SLICES, nodes)
+            yield Held(SYNAPSE_BITS, heard_channels(projection, len(channels)) * AXON_BITS * SLICES, nodes)
         else:
             taps = used if isinstance(operator, Conv2d | Pool) else len(channels)
             sizes[nodes, SYNAPSE_BITS] += taps * (bits + index + AXON_BITS)
@@ -87,8 +87,8 @@ def _projection(
         yield Held(SYNAPSE_BITS, digits * AXON_BITS, nodes)
 
 
-def _heard_channels(projection: Projection, channels: int) -> int:
-    """Source channels that some output channels read."""
+def heard_channels(projection: Projection, channels: int) -> int:
+    """Source channels that so many neighbouring output channels read at most."""
     operator = projection.connectivity
     if isinstance(operator, Conv2d):
         per_group = operator.weight.shape[0] // operator.groups

@@ -6,27 +6,29 @@ and by moves between every two cores that talk, under all limits of a core.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Population
-from nmc.kernels.partition_graph import contract, graph_of
+from nmc.kernels.partition_graph import Int32s, contract, graph_of
+from nmc.kernels.partition_join import join_parts, messages_sent
 from nmc.kernels.partition_search import cut_weight, usage
-from nmc.passes.partition.assemble import assemble, assemble_boxes, fan_out, on_host
+from nmc.passes.partition.assemble import assemble_boxes, host_hears, on_host
 from nmc.passes.partition.bisect import UNLIMITED, Effort, cut
 from nmc.passes.partition.boxes import merge_boxes, middle_box
-from nmc.passes.partition.demand import Core, DemandModel
+from nmc.passes.partition.demand import AXON_BITS, Core, DemandModel
 from nmc.passes.partition.greedy import join_small
 from nmc.passes.partition.hypergraph import Hypergraph, hypergraph_of
 from nmc.passes.partition.macro import MacroGraph, is_regular, limits_of, macro_graph, node_sizes, units_of
-from nmc.passes.partition.macro_memory import memory
+from nmc.passes.partition.macro_memory import heard_channels, memory
 from nmc.passes.partition.overlap_graph import graph_parts
 from nmc.passes.partition.repair import legal_cores
 from nmc.passes.partition.tiles import tile_cores
+from nmc.passes.partition.units import SYNAPSE_BITS
 
 NODES_PER_CORE = 16
 """Channels are cut until so many nodes fill the neurons, or the axons, of a core."""
@@ -34,9 +36,24 @@ NODES_PER_CORE = 16
 NEARLY = 0.01
 """Results whose packets differ by less are compared by their cores."""
 
+SURE = 0.9
+"""A part whose memory is reckoned to take no more than this share of a core's fits without being counted."""
 
 MANY_CHUNKS = 64
 """Of more chunks than this the one in the middle speaks for all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one search has found.
+
+    Attributes:
+        packets: per step of the window.
+        cores: the boxes of every core, by population.
+    """
+
+    packets: float
+    cores: Sequence[Mapping[str, Sequence[Box]]]
 
 
 def overlap_partition(
@@ -54,34 +71,55 @@ def overlap_partition(
     Raises:
         NmcError: see `PartitionOverlap.run`.
     """
-    core = model.target.core
-    regular = is_regular(model.network)
-    graph = None if regular else hypergraph_of(model)
-    macro = regular_graph(model, optimise) if graph is None else _engine_graph(graph, optimise)
-    if regular and core.synapse_bits is None and core.out_axons is None and core.threshold_profiles is None:
-        # The graph counts neurons and axons, so its parts are cores; a node alone may still be too large.
-        found = [graph_parts(macro, generator, optimise, effort).astype(np.int32) for _ in range(tries)]
-        best = min(found, key=lambda parts: cut_weight(macro.graph, parts, int(parts.max()) + 1))
-        if (usage(macro.graph, best, int(best.max()) + 1) <= macro.limits).all():
-            return assemble_boxes(model, [macro.boxes(part) for part in _members(best.astype(np.int64))])
-    results = []
-    for _ in range(tries):
-        parts = graph_parts(macro, generator, optimise, effort)
-        cores = exact_cores(model, macro, parts, generator) if graph is None else legal_cores(model, graph.nodes, parts)
-        results.append(join_small(model, cores))
-    return assemble(model, preferred(model, results, optimise))
+    if is_regular(model.network):
+        macro = regular_graph(model, optimise)
+        found = [_regular_cores(model, macro, generator, optimise, effort) for _ in range(tries)]
+    else:
+        graph = hypergraph_of(model)
+        macro = _engine_graph(graph, optimise)
+        found = []
+        for _ in range(tries):
+            parts = graph_parts(macro, generator, optimise, effort)
+            found.append(_found(model, join_small(model, legal_cores(model, graph.nodes, parts))))
+    return assemble_boxes(model, preferred(found, optimise).cores)
 
 
-def preferred(model: DemandModel, results: list[list[Core]], optimise: str) -> list[Core]:
+def preferred(results: Sequence[Found], optimise: str) -> Found:
     """The result with the fewest packets; cores decide where packets are nearly the same."""
-    packets = [
-        sum(model.rate(name) * int(seen.sum()) for c in cores for name, seen in c.seen.items()) for cores in results
+    close = min(found.packets for found in results) * (1 + NEARLY) if optimise != "cores" else np.inf
+    near = [found for found in results if found.packets <= close]
+    return min(near, key=lambda found: (len(found.cores), found.packets))
+
+
+def _found(model: DemandModel, cores: Sequence[Core]) -> Found:
+    packets = sum(model.rate(name) * int(seen.sum()) for c in cores for name, seen in c.seen.items())
+    return Found(packets, [core.boxes() for core in cores])
+
+
+def _regular_cores(
+    model: DemandModel, macro: MacroGraph, generator: np.random.Generator, optimise: str, effort: str
+) -> Found:
+    """One search on the macro-graph, its parts as cores that hold every limit."""
+    found = graph_parts(macro, generator, optimise, effort).astype(np.int32)
+    if optimise != "latency":  # There cores are many on purpose.
+        join_parts(macro.graph, found, _count(found), np.minimum(macro.limits, UNLIMITED))
+    parts, held = exact_parts(model, macro, np.unique(found, return_inverse=True)[1], generator)
+    core = model.target.core
+    if all(held) and (core.out_axons is None or sent_by_cores(model, macro, parts).max(initial=0) <= core.out_axons):
+        cores = [merged(macro.boxes(nodes)) for nodes in _members(parts)]
+        return Found(cut_weight(macro.graph, parts.astype(np.int32), _count(parts)), cores)
+    # Output axons depend on the cores that hear: populations are taken from the last to the first.
+    everything = [
+        model.demand(name, box)
+        for node in range(len(parts))
+        for name, boxes in macro.boxes([node]).items()
+        for box in boxes
     ]
-    close = min(packets) * (1 + NEARLY) if optimise != "cores" else np.inf
-    ranked = [
-        (len(cores), count, n) for n, (cores, count) in enumerate(zip(results, packets, strict=True)) if count <= close
-    ]
-    return results[min(ranked)[2]]
+    return _found(model, join_small(model, legal_cores(model, everything, parts)))
+
+
+def _count(parts: IndexArray | Int32s) -> int:
+    return int(parts.max(initial=-1)) + 1
 
 
 def _engine_graph(graph: Hypergraph, optimise: str) -> MacroGraph:
@@ -149,59 +187,69 @@ def _chunks_of(population: Population, chunk: int) -> list[Box]:
     return [((first, min(first + chunk, population.shape[0]), 1), *middle[1:]) for first in starts]
 
 
-def exact_cores(model: DemandModel, macro: MacroGraph, parts: IndexArray, generator: np.random.Generator) -> list[Core]:
-    """Cores that hold every limit as docs/formats.md counts them: parts that do not are cut further.
+def exact_parts(
+    model: DemandModel, macro: MacroGraph, parts: IndexArray, generator: np.random.Generator
+) -> tuple[IndexArray, list[bool]]:
+    """Parts that hold every limit but output axons as docs/formats.md counts them: what does not is cut further.
 
-    Output axons depend on the cores that hear, so populations are taken from the last to the first
-    by `legal_cores` where cutting does not help.
+    Returns:
+        (nodes,) the part of each node, and by part whether it holds them: a node alone may not.
     """
-    stack = _members(parts)[::-1]
-    pieces: list[list[int]] = []
-    cores: list[Core] = []
+    use = usage(macro.graph, parts.astype(np.int32), _count(parts))
+    stack = [(nodes, _surely_fits(model, macro, nodes, row)) for nodes, row in zip(_members(parts), use, strict=True)]
+    stack.reverse()
+    found = np.zeros(len(parts), dtype=np.int64)
+    held: list[bool] = []
     while stack:
-        nodes = stack.pop()
-        core = filled(model, macro.boxes(nodes))
-        if not core.use().exceeded(model.target.core):
-            cores.append(core)
-            pieces.append(nodes)
-        elif len(nodes) > 1:
-            stack.extend(_halves(macro, nodes, generator))
-        else:
-            pieces.append(nodes)
-    if len(cores) == len(pieces) and not _sending_too_much(model, cores):
-        return cores
-    part = np.zeros(len(parts), dtype=np.int64)
-    for number, nodes in enumerate(pieces):
-        part[nodes] = number
-    everything = [
-        (node, model.demand(name, box))
-        for nodes in pieces
-        for node in nodes
-        for name, boxes in macro.boxes([node]).items()
-        for box in boxes
-    ]
-    everything.sort(key=lambda item: item[0])
-    return legal_cores(model, [demand for _, demand in everything], part)
+        nodes, sure = stack.pop()
+        fits = sure or not filled(model, macro.boxes(nodes)).use().exceeded(model.target.core)
+        if not fits and len(nodes) > 1:
+            stack.extend((half, False) for half in _halves(macro, nodes, generator))
+            continue
+        found[nodes] = len(held)
+        held.append(fits)
+    return found, held
+
+
+def _surely_fits(model: DemandModel, macro: MacroGraph, nodes: list[int], use: IndexArray) -> bool:
+    """Whether a part holds every limit by what the graph knows: bounds, but for the headers of axon entries."""
+    if (use > macro.limits).any():
+        return False
+    limit = model.target.core.synapse_bits
+    if limit is None:
+        return True
+    headers = 0
+    for name, boxes in merged(macro.boxes(nodes)).items():
+        for projection in model.network.incoming[name]:
+            channels = [heard_channels(projection, len(range(*box[0]))) for box in boxes]
+            headers += sum(channels) if model.geometries[projection.name].kernel else 0
+    return bool(use[SYNAPSE_BITS] + headers * AXON_BITS <= limit * SURE)
 
 
 def filled(model: DemandModel, boxes: Mapping[str, list[Box]]) -> Core:
     """A core with some neurons, whatever its limits."""
     core = Core(model)
-    for name, parts in boxes.items():
-        for box in merge_boxes(parts):
+    for name, parts in merged(boxes).items():
+        for box in parts:
             core.add(model.demand(name, box))
     return core
 
 
-def _sending_too_much(model: DemandModel, cores: list[Core]) -> bool:
-    limit = model.target.core.out_axons
-    if limit is None:
-        return False
-    heard = {p.name: fan_out(model, p, cores) for p in model.network.populations if not on_host(p)}
-    return any(
-        sum(int(heard[d.piece.population][tuple(slice(*a) for a in d.piece.box)].sum()) for d in core.demands) > limit
-        for core in cores
-    )
+def merged(boxes: Mapping[str, list[Box]]) -> dict[str, tuple[Box, ...]]:
+    """The same neurons in fewer boxes."""
+    return {name: merge_boxes(parts) for name, parts in boxes.items()}
+
+
+def sent_by_cores(model: DemandModel, macro: MacroGraph, parts: IndexArray) -> IndexArray:
+    """(parts,) destination cores of the neurons of each part, the host included, summed: at most so many."""
+    sent: IndexArray = messages_sent(macro.graph, parts.astype(np.int32), _count(parts))
+    for unit in macro.units:
+        if not on_host(unit.population):
+            heard = host_hears(model, unit.population).reshape(unit.population.shape[0], -1)
+            starts = np.arange(unit.grid[0]) * unit.chunk
+            nodes = parts[unit.first : unit.first + unit.nodes]
+            np.add.at(sent, nodes, np.add.reduceat(heard, starts, axis=0, dtype=np.int64).reshape(-1))
+    return sent
 
 
 def _halves(macro: MacroGraph, nodes: list[int], generator: np.random.Generator) -> list[list[int]]:
