@@ -60,6 +60,8 @@ def compile(
     host_input: bool = False,
     maxpool: str = "exact",
     wait: str = "0",
+    stop: str = "never",
+    max_changed: float = 0.1,
     strict: bool = False,
     partitioner: str = "auto",
     placer: str = "auto",
@@ -86,13 +88,11 @@ def compile(
         host_input: compute the first layer on the host.
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
+        stop, max_changed: as ``--stop`` and ``--max-changed``: ``margin`` ends samples once they are clear.
         strict: approximated operators are errors.
-        partitioner: as ``--partitioner``.
-        placer: as ``--placer``.
+        partitioner, placer, chips, seed: as the options of these names.
         optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
-        chips: as ``--chips``.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
-        seed: as ``--seed``.
         settings: ``{"pass.option": text}``, as ``--set``.
         progress: called with (what is being done, fraction done).
 
@@ -103,7 +103,7 @@ def compile(
 
     options = Options(timesteps, coding, Reset(reset) if reset else None, host_input, weight_bits, partitioner, placer)
     options = replace(options, optimise=optimise, chips=chips, levels=levels, maxpool=maxpool, wait=wait, strict=strict)
-    options = replace(options, settings=settings or {}, pins=pins or {})
+    options = replace(options, settings=settings or {}, pins=pins or {}, stop=stop, max_changed=max_changed)
     return _compiled(Path(model), target, options, calib, preprocess, seed, max_loss, progress)
 
 

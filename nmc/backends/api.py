@@ -35,6 +35,8 @@ class Options:
         levels: ``--levels``: most spikes of a burst; None: `BURST_LEVELS`.
         settings: ``--set stage.option=value``.
         pins: ``--pin``: places by layer, in the words of `nmc.passes.pins`.
+        stop: ``--stop``: ``never``, or ``margin``: samples stop once their answer is clear.
+        max_changed: ``--max-changed``: per cent of the answers that may be others then.
     """
 
     timesteps: int = 32
@@ -53,6 +55,8 @@ class Options:
     maxpool: str = "exact"
     wait: str = "0"
     levels: int | None = None
+    stop: str = "never"
+    max_changed: float = 0.1
 
 
 class Backend(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nmc.backends.api import Backend, Options, Payload
+from nmc.backends.api import Backend, Options
 from nmc.compiler.calibration import CalibrationOracle, calibration_inputs
 from nmc.compiler.estimate import compile_report, measure_events
 from nmc.compiler.frontends.isolation import read_isolated
@@ -26,6 +26,7 @@ from nmc.compiler.proof import (
 )
 from nmc.compiler.prove_network import StageProofs
 from nmc.compiler.prove_result import prove_artifact, prove_read_outs
+from nmc.compiler.stopping import emit_program, fit_stopping, refuse_stopping
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
@@ -203,6 +204,7 @@ def _hooks(
         levels.catch(step, program)
         if isinstance(program, LayerGraph):
             oracle.follow(program)
+        refuse_stopping(request.options, program)
         clock.stage(step.stage)
         if request.save_temps is not None:
             path = request.save_temps / f"{next(numbers):02d}-{step.name}.txt"
@@ -296,6 +298,7 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     """
     clock, sink = _Clock(progress), DiagnosticSink()
     pins = Pins.of(request.options.pins)
+    refuse_stopping(request.options)
     backend, target = find_target(request.target)
     source = _read(model, request.isolated)
     sink.items.extend(source.warnings)
@@ -318,14 +321,17 @@ def compile_file(model: Path, request: CompileRequest, progress: Progress = lamb
     if data is not None:
         sink.items.extend(unused_labels(program.network, data))
     clock.stage("prove")
-    events = measure_events(program, inputs)
+    rule = fit_stopping(program, oracle.inputs, request.options, sink)
+    if rule is not None:
+        clock.stage("stop")
+    events = measure_events(program, inputs, rule)
     clock.stage("estimate")
     with blaming(backend.name, f"emit a program for '{target.name}'"):
-        payload: Payload = backend.emit(program, target, request.options)
+        payload = emit_program(backend, program, target, request.options, rule, sink)
     clock.stage("emit")
     manifest = make_manifest(
         source, target, program, Calibration.of(data, len(oracle.inputs)), request.options,
-        preprocess=request.preprocess, seed=request.seed, pipeline=text,
+        preprocess=request.preprocess, seed=request.seed, pipeline=text, stop=rule,
     )  # fmt: skip
     report = compile_report(source.graph, program, target, events, tuple(sink.items))
     grid = replace(target.grid, chips=request.options.chips or target.grid.chips)

@@ -14,24 +14,30 @@ from nmc.ir.reference import encode
 from nmc.passes.partition.count import count_all
 from nmc.passes.partition.limits import LIMITS
 from nmc.runtime.report.static import static_report
-from nmc.runtime.simulator import simulate
+from nmc.runtime.simulator import simulate, simulate_stopping
+from nmc.runtime.stopping import MarginRule
 
 EVENT_SAMPLES = 16
 """Calibration samples whose events are counted; the estimate is their mean."""
 
 
-def measure_events(routed: Routed, inputs: Array) -> EventCounts:
+def measure_events(routed: Routed, inputs: Array, rule: MarginRule | None = None) -> EventCounts:
     """Mean events per inference over calibration samples, from the mapped program.
 
     Args:
         routed: what was placed.
         inputs: (N, ...) float32 calibration inputs.
+        rule: ends the samples; None: they take all steps.
 
     Raises:
         ValueError: no inputs.
     """
     network = routed.network
-    counters = simulate(routed, encode(network, inputs[:EVENT_SAMPLES])).counters
+    given, steps = encode(network, inputs[:EVENT_SAMPLES]), float(network.timesteps_total)
+    run = simulate(routed, given) if rule is None else simulate_stopping(routed, given, rule)
+    if run.steps is not None:
+        steps = network.by_name[network.output.population].sends_from + float(run.steps.mean())
+    counters = run.counters
     if counters is None or not counters.samples:
         raise ValueError("no inputs to count events on")
     n = counters.samples
@@ -50,7 +56,7 @@ def measure_events(routed: Routed, inputs: Array) -> EventCounts:
     places = [routed.places[cluster.id] for cluster in on_chip]
     return EventCounts(
         neurons=sum(cluster.neurons for cluster in on_chip),
-        timesteps_total=network.timesteps_total,
+        timesteps_total=steps,
         synops=counters.synops / n,
         packets=counters.packets / n,
         hops_ew=counters.hops_ew / n,
@@ -95,6 +101,10 @@ def compile_report(
         events: per inference.
         diagnostics: of the compile.
     """
-    return static_report(
+    report = static_report(
         routed, target, events, use=core_use(routed, target), macs=ann_macs(graph), diagnostics=diagnostics
     )
+    if events.timesteps_total != routed.network.timesteps_total:
+        # What the estimates are for: samples that stop early.
+        report["latency"]["mean_timesteps_total"] = events.timesteps_total
+    return report

@@ -13,6 +13,7 @@ from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
 from nmc.ir.neurons import Reset
 from nmc.runtime.data import Data, Preprocessing
+from nmc.runtime.stopping import MarginRule
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def make_manifest(
     preprocess: str | None,
     seed: int,
     pipeline: str,
+    stop: MarginRule | None = None,
 ) -> Mapping[str, object]:
     """The manifest of an artifact, without what saving adds.
 
@@ -61,6 +63,7 @@ def make_manifest(
         preprocess: text of ``--preprocess``.
         seed: of every random choice.
         pipeline: text of the passes.
+        stop: when samples end; None: after all steps.
     """
     preprocessing = Preprocessing.parse(preprocess or "")
     return {
@@ -84,6 +87,7 @@ def make_manifest(
             "wait": options.wait,
             "settings": dict(options.settings),
             "pins": dict(options.pins),
+            **({} if stop is None else {"stop": options.stop, "max_changed": options.max_changed}),
         },
         "preprocessing": preprocessing.to_dict(),
         "seed": seed,
@@ -93,6 +97,7 @@ def make_manifest(
         "coding": options.coding,
         "microcode": list(_microcode(target, routed.network)),
         "assumptions": list(target.assumptions),
+        **({} if stop is None else {"stop": stop.to_dict()}),
     }
 
 

@@ -47,7 +47,7 @@ class EventCounts:
     """
 
     neurons: int
-    timesteps_total: int
+    timesteps_total: float
     synops: float
     packets: float
     hops_ew: float = 0.0
@@ -60,6 +60,6 @@ class EventCounts:
     cores: tuple[CoreEvents, ...] = ()
 
     @property
-    def neuron_updates(self) -> int:
+    def neuron_updates(self) -> float:
         """Visits of neurons: every mapped neuron in every step."""
         return self.neurons * self.timesteps_total

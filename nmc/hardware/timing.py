@@ -31,7 +31,7 @@ def barrier_ns(profile: EnergyProfile, tiles: int) -> float:
     return points[-1][1]
 
 
-def generation_ns(profile: EnergyProfile, core: CoreEvents, timesteps_total: int) -> float:
+def generation_ns(profile: EnergyProfile, core: CoreEvents, timesteps_total: float) -> float:
     """Time that a core needs in one inference to update neurons and send packets (ns)."""
     return (
         core.neurons * timesteps_total * profile.neuron_ns

@@ -50,6 +50,55 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class StoppingResult:
+    """What the mapped program gives where each sample stops as soon as its answer is clear.
+
+    Attributes:
+        top1, agreement: as in `StageResult`.
+        changed: fraction of samples whose answer is another one than after all steps.
+        mean_steps: input steps; ``timesteps``: the most, T.
+        pipeline_steps: steps in front of the output's first, which every sample takes besides.
+    """
+
+    top1: float | None
+    agreement: float | None
+    changed: float
+    mean_steps: float
+    timesteps: int
+    pipeline_steps: int
+
+    @property
+    def mean_steps_total(self) -> float:
+        """From the first input to the answer."""
+        return self.mean_steps + self.pipeline_steps
+
+    def to_dict(self) -> dict[str, object]:
+        """The form of the ``--json`` contract."""
+        return {
+            "top1": self.top1,
+            "agreement": self.agreement,
+            "changed": self.changed,
+            "mean_steps": self.mean_steps,
+            "timesteps": self.timesteps,
+            "mean_steps_total": self.mean_steps_total,
+            "timesteps_total": self.timesteps + self.pipeline_steps,
+        }
+
+    def table(self) -> TextTable:
+        """One row, beside what all steps give."""
+        total = self.timesteps + self.pipeline_steps
+        row = (
+            f"{self.mean_steps:.1f} of {self.timesteps} ({self.mean_steps / self.timesteps - 1:+.0%})",
+            f"{self.mean_steps_total:.1f} of {total} ({self.mean_steps_total / total - 1:+.0%})",
+            share(self.top1),
+            share(self.agreement),
+            share(self.changed),
+        )
+        columns = ("#mean input steps", "#mean steps in all", "#top-1", "#agrees with onnx", "#answers changed")
+        return TextTable("if every sample stops once its answer is clear", columns, (row,))
+
+
+@dataclass(frozen=True)
 class OutputResult:
     """One output.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, IndexArray
 
 if TYPE_CHECKING:
     from nmc.runtime.artifact import Artifact
@@ -19,7 +19,7 @@ class Counters:
     Attributes:
         spikes: non-zero messages, the host's included (see ``spikes_by_population``).
         synops: synaptic operations on cores; those on the host are ``host_ops``.
-        neuron_updates: neurons of the chip times ``timesteps_total``.
+        neuron_updates: neurons of the chip times the steps of the samples.
         packets: per message and destination core; messages that stay on the host are none.
         hops: links crossed by packets; ``hops_ew`` along x, ``hops_ns`` along y.
         host_ops: multiply-adds of layers on the host.
@@ -74,12 +74,14 @@ class Execution:
         counters: None where the device cannot count.
         curves: of the outputs, in order, (N, T, *population shape) int64: the read-out after every
             step of the population's window, where it was asked for.
+        steps: (N,) int64 input steps after which each sample stopped; None: all took all.
     """
 
     readouts: tuple[Array, ...]
     trace: Trace
     counters: Counters | None = None
     curves: tuple[Array, ...] | None = None
+    steps: IndexArray | None = None
 
     @property
     def readout(self) -> Array:
@@ -100,7 +102,7 @@ class Device(Protocol):
         ...
 
     def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-        """Run integer inputs through the artifact.
+        """Run integer inputs through the artifact; without a trace, samples stop as its rule says.
 
         Args:
             artifact: what to run.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import Network
-from nmc.runtime.accuracy import CurvePoint, OutputResult, StageResult
+from nmc.runtime.accuracy import CurvePoint, OutputResult, StageResult, StoppingResult
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters, Device
@@ -40,7 +40,8 @@ class Evaluation(Shown):
     Attributes:
         samples: how many.
         outputs: in the order of the network, one at least.
-        counters: of the mapped run, over all samples; None unless it was asked for.
+        counters: of the mapped run over all steps of all samples; None unless it was asked for.
+        stopping: of the mapped run if every sample stops as the artifact's rule says; None where it has none.
         seconds: wall time of the ``mapped`` stage, or of all stages if it was not asked for.
     """
 
@@ -48,6 +49,7 @@ class Evaluation(Shown):
     outputs: tuple[OutputResult, ...]
     counters: Counters | None
     seconds: float
+    stopping: StoppingResult | None = None
 
     @property
     def stages(self) -> tuple[StageResult, ...]:
@@ -85,7 +87,8 @@ class Evaluation(Shown):
     def tables(self) -> tuple[TextTable, ...]:
         """Accuracy by stage, and of the mapped program if it is read out after fewer steps."""
         curves = (output.curve_table(self.of(output)) for output in self.outputs if len(output.curve) > 1)
-        return (*self.accuracy_tables(), *curves)
+        stopping = () if self.stopping is None else (self.stopping.table(),)
+        return (*self.accuracy_tables(), *curves, *stopping)
 
     def of(self, output: OutputResult) -> str:
         """Which output, in words, if there are several."""
@@ -101,6 +104,7 @@ class Evaluation(Shown):
             "stages": [stage.to_dict() for stage in self.stages],
             "curve": [point.to_dict() for point in self.curve],
             "outputs": [output.to_dict() for output in self.outputs],
+            "stopping": self.stopping.to_dict() if self.stopping else None,
             "spikes_per_inference": self.spikes_per_inference,
             "synops_per_inference": self.synops_per_inference,
             "seconds": self.seconds,
@@ -119,6 +123,8 @@ class _Mapped:
     def __post_init__(self) -> None:
         steps = range(self.network.timesteps)
         self._tallies = [[Tally(judge) for _ in steps] for judge in self.judges]
+        self._stopped, self._kept = Tally(self.judges[0]), Tally(replace(self.judges[0], labels=None))
+        self._steps = 0
 
     def add(self, batch: Batch, wanted: Outputs, first: int) -> None:
         """Count a batch that begins with sample number ``first``."""
@@ -127,6 +133,20 @@ class _Mapped:
         for number, curve in enumerate(batch.curve):
             for tally, values in zip(self._tallies[number], curve, strict=True):
                 tally.add(self.network, values, wanted[number], first)
+        if batch.stopped is not None:
+            values, steps = batch.stopped
+            self._stopped.add(self.network, values, wanted[0], first)
+            self._kept.add(self.network, values, batch.outputs["mapped"][0], first)
+            self._steps += int(steps.sum())
+
+    def stopping(self) -> StoppingResult | None:
+        """What stopping early gives; None where no sample does."""
+        done, kept = self._stopped, self._kept
+        if not done.samples or kept.agreement is None:
+            return None
+        ahead = self.network.by_name[self.network.output.population].sends_from
+        mean = self._steps / done.samples
+        return StoppingResult(done.top1, done.agreement, 1 - kept.agreement, mean, self.network.timesteps, ahead)
 
     def curve(self, output: int) -> tuple[CurvePoint, ...]:
         """Accuracy of one output by input steps."""
@@ -221,7 +241,7 @@ def evaluate(
     results = tuple(_result(judge, {name: tallies[name][judge.output] for name in order}, mapped) for judge in found)
     if mapped is None:
         return Evaluation(samples, results, None, time.perf_counter() - begin)
-    return Evaluation(samples, results, mapped.counters, seconds["mapped"] / workers)
+    return Evaluation(samples, results, mapped.counters, seconds["mapped"] / workers, mapped.stopping())
 
 
 def _through(

@@ -17,6 +17,7 @@ from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters, Device, Execution
 from nmc.runtime.labels import Judge, judges
+from nmc.runtime.stopping import stopped_values
 from nmc.runtime.tables import Shown, TextTable
 
 SHOWN = 10
@@ -58,10 +59,17 @@ class RunResult(Shown):
         """The values of every output by its name."""
         return {judge.name: values for judge, values in zip(self.judges, self.values, strict=True)}
 
+    @property
+    def mean_steps(self) -> float | None:
+        """Input steps after which samples stopped, on average; None where all took all."""
+        return None if self.execution.steps is None else float(self.execution.steps.mean())
+
     def tables(self) -> tuple[TextTable, ...]:
         """Of every output the first samples; and what was counted."""
         count, counters = len(self.outputs), self.execution.counters
         about = f"{count:,} samples on {self.device} in {self.seconds:.3g} s"
+        if self.mean_steps is not None:
+            about += f", stopped after {self.mean_steps:.1f} input steps on average"
         outputs = self.output_tables()
         first = replace(outputs[0], title=f"{about}: {outputs[0].title}" if outputs[0].title else about)
         if counters is None:
@@ -109,6 +117,7 @@ class RunResult(Shown):
             "outputs": None,
             "seconds": self.seconds,
             "counters": {name: getattr(counters, name) if counters else None for name in names} | {"cycles": None},
+            "mean_steps": self.mean_steps,
         }
 
 
@@ -162,9 +171,16 @@ def run(
     begin = time.perf_counter()
     execution = device.execute(artifact, inputs, trace=trace)
     seconds = time.perf_counter() - begin
-    values = tuple(decode(network, readout, number) for number, readout in enumerate(execution.readouts))
+    values = decoded(network, execution)
     classes = tuple(answers(network, v, j.output) if j.by_class else None for j, v in zip(found, values, strict=True))
     return RunResult(device.name, values, classes, found, execution, seconds)
+
+
+def decoded(network: Network, execution: Execution) -> tuple[Array, ...]:
+    """What a device read, as the values of the outputs (N, *output shape)."""
+    if execution.steps is not None:
+        return (stopped_values(network, execution.readout, execution.steps),)
+    return tuple(decode(network, readout, number) for number, readout in enumerate(execution.readouts))
 
 
 def require(device: Device) -> None:

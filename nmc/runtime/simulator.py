@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,31 +11,45 @@ from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Routed
 from nmc.ir.neurons import has_potential
-from nmc.kernels.mapped import execute_mapped
+from nmc.kernels.mapped import execute_mapped, execute_steps
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
 from nmc.runtime.device import Counters, Execution, Trace
+from nmc.runtime.stopping import MarginRule, first_look, margins, rule_of, stop_steps, stopped_readouts
 
 if TYPE_CHECKING:
     from nmc.runtime.artifact import Artifact
 
+FEW = 16
+"""Samples below which laying a network out for fewer steps takes longer than it saves."""
+
 
 class Simulator:
-    """Runs the mapping of an artifact, bit-exact with `nmc.ir.reference`."""
+    """Runs the mapping of an artifact, bit-exact with `nmc.ir.reference`.
+
+    Args:
+        progress: called with a text and the fraction done.
+    """
 
     name = "sim"
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
 
     def missing(self) -> str | None:
         """Nothing: it is part of the package."""
         return None
 
     def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-        """Run integer inputs (N, *input shape) through the artifact's mapping.
+        """Run integer inputs (N, *input shape) through the artifact's mapping; without a trace they stop by its rule.
 
         Raises:
             NmcError: the inputs do not fit the network, or the mapping is broken.
         """
-        return simulate(artifact.routed, inputs, trace=trace)
+        rule = rule_of(artifact.manifest, artifact.network)
+        if rule is None or trace:
+            return simulate(artifact.routed, inputs, trace=trace, progress=self._progress)
+        return simulate_stopping(artifact.routed, inputs, rule, progress=self._progress)
 
 
 def simulate(
@@ -60,6 +75,50 @@ def simulate(
         NmcError: the inputs do not fit the network, or the mapping names what does not exist.
     """
     return execute(build_tables(routed), inputs, trace=trace, threads=threads, progress=progress, curve=curve)
+
+
+def simulate_stopping(
+    routed: Routed,
+    inputs: Array,
+    rule: MarginRule,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Execution:
+    """`simulate`, every sample ended by a rule: it counts what happens until then and nothing that comes later.
+
+    When a sample ends is seen where layers run over many steps at once; its events are counted step by step.
+    """
+    program, network = build_tables(routed), routed.network
+    steps = steps_taken(program, inputs, rule, threads)
+    totals = steps + network.by_name[network.output.population].sends_from
+    run = execute_steps(program, inputs.astype(np.int64), threads=threads, progress=progress, totals=totals)
+    curve = _curve(program, network.output.population, run.readouts[network.output.population])
+    counters = _counters(program, run, len(inputs), int(totals.sum()))
+    return Execution((stopped_readouts(curve, steps),), Trace(), counters, steps=steps)
+
+
+def steps_taken(program: MappedProgram, inputs: Array, rule: MarginRule, threads: int | None = None) -> IndexArray:
+    """(N,) the input steps after which samples stop.
+
+    All are run for as many steps as most of them take, and those that are left for all T: what comes
+    first does not depend on how long a run is. A layer that waits hears its sources ahead of time, so that
+    much more has to be run.
+    """
+    network = program.network
+    looked = first_look(rule)
+    longer = looked + sum(population.wait for population in network.populations)
+    left: IndexArray = np.arange(len(inputs))
+    steps = np.full(len(inputs), network.timesteps)
+    if longer < network.timesteps and len(inputs) >= FEW:
+        short = build_tables(replace(program.routed, network=replace(network, timesteps=longer)))
+        curve = (execute(short, inputs, threads=threads, curve=True).curves or ())[0][:, :looked]
+        steps = stop_steps(rule.thresholds, margins(network, curve)[0])
+        left = np.flatnonzero(steps > looked)
+    if len(left):
+        curve = (execute(program, inputs[left], threads=threads, curve=True).curves or ())[0]
+        steps[left] = stop_steps(rule.thresholds, margins(network, curve)[0])
+    return steps
 
 
 def execute(
@@ -93,7 +152,8 @@ def execute(
     read = {name: _curve(program, name, values) for name, values in run.readouts.items()}
     curves = tuple(read[spec.population] for spec in network.outputs)
     readouts = tuple(values[:, -1] for values in curves)
-    return Execution(readouts, _trace(program, run), _counters(program, run, len(inputs)), curves if curve else None)
+    counters = _counters(program, run, len(inputs), network.timesteps_total * len(inputs))
+    return Execution(readouts, _trace(program, run), counters, curves if curve else None)
 
 
 def _curve(program: MappedProgram, name: str, values: Array) -> Array:
@@ -120,8 +180,8 @@ def _spread(values: Array, neurons: IndexArray, shape: tuple[int, ...]) -> Array
     return spread.reshape(*values.shape[:2], *shape)
 
 
-def _counters(program: MappedProgram, run: MappedRun, samples: int) -> Counters:
-    """Everything that is linear in the messages of a slot is counted from those."""
+def _counters(program: MappedProgram, run: MappedRun, samples: int, steps: int) -> Counters:
+    """Everything that is linear in the messages of a slot is counted from those; ``steps``: of all samples."""
     network, tables = program.network, program.tables
     ids, ways = program.clusters, program.destinations
     count = len(ids)
@@ -143,7 +203,7 @@ def _counters(program: MappedProgram, run: MappedRun, samples: int) -> Counters:
     return Counters(
         spikes=int(run.fired.sum()),
         synops=int(run.synops[on_chip].sum()),
-        neuron_updates=int(neurons[on_chip].sum()) * network.timesteps_total * samples,
+        neuron_updates=int(neurons[on_chip].sum()) * steps,
         packets=int(sent.sum()),
         hops=ew + ns,
         host_ops=int(run.synops[~on_chip].sum()),

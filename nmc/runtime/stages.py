@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmc.ir.connectivity import Array
+from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network
@@ -27,6 +27,7 @@ from nmc.kernels.parallel import available_threads
 from nmc.runtime import simulator
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.device import Counters
+from nmc.runtime.stopping import margins, rule_of, stop_steps, stopped_readouts, stopped_values
 
 Outputs = list[Array]
 """Of every output, (n, values) float64."""
@@ -40,12 +41,14 @@ class Batch:
         outputs: by stage; ``seconds``: wall time of each.
         curve: of the mapped program, for each output (T, n, values) after every step.
         counters: of the mapped program.
+        stopped: where samples stop early: the values (n, values) then, and the steps (n,).
     """
 
     outputs: dict[str, Outputs] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     curve: list[Array] = field(default_factory=list)
     counters: Counters | None = None
+    stopped: tuple[Array, IndexArray] | None = None
 
 
 class Programs:
@@ -60,6 +63,7 @@ class Programs:
     def __init__(self, artifact: Artifact, stages: Sequence[str], threads: int | None = None) -> None:
         self.network, self.threads = artifact.network, threads
         self.mapped = build_tables(artifact.routed) if "mapped" in stages else None
+        self.rule = rule_of(artifact.manifest, artifact.network)
         known: dict[str, Callable[[Array], Outputs]] = {
             "simplified": _analog(artifact.graph),
             "spiking": _layerwise(artifact.spiking, threads),
@@ -84,6 +88,10 @@ class Programs:
         for number, curve in enumerate(run.curves or ()):
             steps = [flat(decode(self.network, curve[:, step], number)) for step in range(curve.shape[1])]
             batch.curve.append(np.stack(steps))
+        if self.rule is not None and run.curves is not None:
+            curve = run.curves[0]
+            ends = stop_steps(self.rule.thresholds, margins(self.network, curve)[0])
+            batch.stopped = flat(stopped_values(self.network, stopped_readouts(curve, ends), ends)), ends
         return batch
 
 

@@ -38,7 +38,7 @@ def test_outputs_are_the_decoded_readouts() -> None:
     assert np.array_equal(result.outputs, decode(network, want)) and result.outputs.shape == (4, 5)
     assert "logits" in result.execution.trace.messages
     document = result.to_dict()
-    assert list(document) == ["device", "samples", "outputs", "seconds", "counters"]
+    assert list(document) == ["device", "samples", "outputs", "seconds", "counters", "mean_steps"]
     assert document["device"] == "sim" and document["samples"] == 4
     counters = document["counters"]
     assert isinstance(counters, dict)

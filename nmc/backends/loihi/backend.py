@@ -19,6 +19,7 @@ from nmc.ir.mapping import Routed
 from nmc.ir.network import Network
 from nmc.passes.base import Pipeline
 from nmc.runtime.device import Device
+from nmc.runtime.stopping import MarginRule
 
 
 class LoihiBackend:
@@ -65,8 +66,19 @@ class LoihiBackend:
         Raises:
             NmcError: something that Lava cannot do exactly, or the program read back is not the network (exit 70).
         """
-        payload = emit_program(routed.network)
-        prove_program(payload, routed.network, PROGRAM, ARRAYS)
+        return self._proved(routed.network, None)
+
+    def emit_stopping(self, routed: Routed, target: Target, options: Options, rule: MarginRule) -> Payload:
+        """`emit`, with samples that stop early as a rule says.
+
+        Raises:
+            NmcError: as for `emit`.
+        """
+        return self._proved(routed.network, rule)
+
+    def _proved(self, network: Network, rule: MarginRule | None) -> Payload:
+        payload = emit_program(network, rule)
+        prove_program(payload, network, PROGRAM, ARRAYS, rule)
         return payload
 
     def microcode(self, network: Network) -> tuple[str, ...]:

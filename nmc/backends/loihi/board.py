@@ -129,7 +129,8 @@ class Board:
             NmcError: as for `nmc.backends.loihi.lava_run.run_program`.
         """
         environment = {"LOIHI_GEN": os.environ.get("LOIHI_GEN", self.chip)}
-        return run_program(artifact.payload, artifact.network, inputs, trace, on=self.name, environment=environment)
+        payload, network, stops = artifact.payload, artifact.network, "stop" in artifact.manifest
+        return run_program(payload, network, inputs, trace, on=self.name, environment=environment, stops=stops)
 
 
 BOARDS = {

@@ -22,6 +22,7 @@ from nmc.backends.loihi.emit_processes import OWN_PROCESSES, microcode, process_
 from nmc.backends.loihi.emit_synapses import (
     SynapsePlan,
     connect_lines,
+    float_tuple,
     int_tuple,
     message_bits,
     offset_lines,
@@ -31,6 +32,8 @@ from nmc.ir.connectivity import Array, size
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.network import Network
 from nmc.ir.neurons import has_potential
+from nmc.ir.reference import per_channel
+from nmc.runtime.stopping import MarginRule
 
 PROGRAM = "lava/program.py"
 """The member to run."""
@@ -47,16 +50,25 @@ of their source only, and samples are apart by the steps that the longest of the
 sample sees another one. Hardware would be reset between samples."""
 
 
+_STOPS = """
+
+Samples stop early: without `--trace` each one runs by itself, the program looks at its read-out after every step of
+the output's window, and ends it once the best class leads the second by the threshold of that step (`STOP`).
+`out.npz` then holds the read-outs of those steps, and `steps`: how many steps of its window each sample took."""
+
+
 def template(name: str) -> str:
     """The text of a file of the package's ``templates`` folder."""
     return resources.files("nmc.backends.loihi").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def emit_program(network: Network) -> Payload:
+def emit_program(network: Network, rule: MarginRule | None = None) -> Payload:
     """The members of a runnable Lava program.
 
     Args:
         network: aligned and quantized.
+        rule: after each step of the output's window the program looks whether the sample may stop; None: it
+            takes all samples through all steps in one run, as it does for a trace in any case.
 
     Returns:
         ``lava/program.py``, ``lava/arrays.npz``, ``lava/names.json``, ``lava/README.md`` and,
@@ -80,10 +92,10 @@ def emit_program(network: Network) -> Payload:
     build += _connections(network, plans, arrays)
 
     members = {
-        PROGRAM: _program(network, numbers, build).encode(),
+        PROGRAM: _program(network, numbers, build, rule).encode(),
         ARRAYS: _npz(arrays),
         "lava/names.json": _names(network),
-        "lava/README.md": _readme(network).encode(),
+        "lava/README.md": _readme(network, stops=rule is not None).encode(),
     }
     if _own(network):
         for name in ("init", "process", "models"):
@@ -133,7 +145,24 @@ def _gap(network: Network) -> int:
     return max((max(1, abs(lag)) for lag in lags), default=waits)
 
 
-def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> str:
+def read_out_scales(network: Network) -> tuple[float, ...]:
+    """Real value of one unit of each neuron of the first output; one number where it is one."""
+    shape = network.by_name[network.output.population].shape
+    scale = np.asarray(per_channel(network.output.scale, shape), dtype=np.float64)
+    values = np.broadcast_to(scale, shape) if scale.size > 1 else scale
+    return tuple(float(value) for value in values.reshape(-1))
+
+
+def _stopping(network: Network, rule: MarginRule | None) -> str:
+    """The part of the program that ends samples early."""
+    if rule is None:
+        return ""
+    scales = read_out_scales(network)
+    fields = {"@STOP@": float_tuple(rule.thresholds), "@SCALES@": float_tuple(scales)}
+    return _filled(template("stopping.py.txt"), fields)
+
+
+def _program(network: Network, numbers: Mapping[str, int], build: list[str], rule: MarginRule | None) -> str:
     populations = network.populations
     potentials = [numbers[p.name] for p in populations if has_potential(p.neuron)]
     loaded = [numbers[p.name] for p in populations if restored_by_loader(network, p)]
@@ -153,6 +182,9 @@ def _program(network: Network, numbers: Mapping[str, int], build: list[str]) -> 
         "@INPUT@": str(numbers[network.input.population]),
         "@OUTPUTS@": int_tuple(tuple(numbers[name] for name in network.read_outs)),
         "@BUILD@": "\n".join("    " + line for line in build),
+        "@STOPPING@": _stopping(network, rule),
+        "@RUN@": "run(inputs, trace, options.on)"
+        + (" if trace else run_until_clear(inputs, options.on)" if rule is not None else ""),
     }
     return _filled(template("program.py.txt"), fields)
 
@@ -163,7 +195,7 @@ def _filled(text: str, fields: Mapping[str, str]) -> str:
     return text
 
 
-def _readme(network: Network) -> str:
+def _readme(network: Network, *, stops: bool) -> str:
     own = microcode(network)
     if own:
         hardware = "\n".join(f"* {line}." for line in own) + (
@@ -183,7 +215,7 @@ def _readme(network: Network) -> str:
             "@OUTPUTS@": _read_outs(network),
             "@STEPS@": str(int(network.timesteps)),
             "@FOLLOW@": f"after {_gap(network)} idle steps" if network.recurrent else "without a break",
-            "@LOOPS@": _LOOPS if network.recurrent else "",
+            "@LOOPS@": (_LOOPS if network.recurrent else "") + (_STOPS if stops else ""),
             "@HARDWARE@": hardware,
         },
     )

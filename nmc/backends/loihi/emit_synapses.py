@@ -180,6 +180,11 @@ def int_tuple(values: Shape) -> str:
     return repr(tuple(int(v) for v in values))
 
 
+def float_tuple(values: tuple[float, ...]) -> str:
+    """A tuple of numbers as source text, to the last bit."""
+    return repr(tuple(float(v) for v in values))
+
+
 def connect_lines(
     number: int,
     projection: Projection,

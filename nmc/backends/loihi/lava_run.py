@@ -45,6 +45,7 @@ class Job:
         inputs: (N, *input population shape) int64.
         trace: of `TRACES`.
         on: Lava's run configuration: ``sim``, ``loihi1`` or ``loihi2``.
+        stops: whether the program ends samples early; it does not where there is a trace.
     """
 
     payload: Payload
@@ -52,6 +53,7 @@ class Job:
     inputs: Array
     trace: frozenset[str] = frozenset()
     on: str = "sim"
+    stops: bool = False
 
 
 def run_program(
@@ -63,6 +65,7 @@ def run_program(
     *,
     on: str = "sim",
     environment: Mapping[str, str] | None = None,
+    stops: bool = False,
 ) -> Execution:
     """Run an emitted program.
 
@@ -74,12 +77,13 @@ def run_program(
         timeout: seconds; None: estimated, with a wide margin.
         on: Lava's run configuration: ``sim``, ``loihi1`` or ``loihi2``.
         environment: variables for Lava, besides those of this process.
+        stops: whether the program ends samples early.
 
     Raises:
         NmcError: ``lava-missing`` (exit 6), ``lava-failed``, ``lava-timeout`` or
             ``lava-no-program``.
     """
-    runs = [Job(payload, network, part, trace, on) for part in _parts(network, inputs, trace)]
+    runs = [Job(payload, network, part, trace, on, stops and not trace) for part in _parts(network, inputs, trace)]
     done = run_programs(runs, timeout, environment)
     if len(done) == 1:
         return done[0]
@@ -88,7 +92,8 @@ def run_program(
         for kind in ("messages", "potentials")
     )
     readouts = tuple(np.concatenate(parts) for parts in zip(*(e.readouts for e in done), strict=True))
-    return Execution(readouts, Trace(*kinds))
+    steps = [execution.steps for execution in done if execution.steps is not None]
+    return Execution(readouts, Trace(*kinds), steps=np.concatenate(steps) if steps else None)
 
 
 def run_programs(
@@ -127,8 +132,10 @@ def seconds_limit(job: Job) -> float:
     synapses = sum(_synapses_about(p.connectivity) for p in network.projections)
     step = 0.09e-3 * processes + 0.0039e-3 * processes**2 + 28e-9 * neurons + 0.4e-9 * synapses
     building = 0.3e-6 * synapses
+    # Every sample that may stop has a network of its own.
+    built = len(job.inputs) if job.stops else 1
     waiting = 0 if job.on == "sim" else BOARD_SECONDS
-    return 60 + waiting + 20 * (1 + 0.02 * processes + building + steps * step)
+    return 60 + waiting + 20 * (built * (1 + 0.02 * processes + building) + steps * step)
 
 
 def _synapses_about(connectivity: Connectivity) -> int:
@@ -260,7 +267,8 @@ def _results(job: Job, path: Path, ended: Ended) -> Execution:
         if "potentials" in job.trace and has_potential(population.neuron):
             kinds["potentials"][population.name] = array(f"potentials_{number}", shape)
     readouts = tuple(read[spec.population] for spec in network.outputs)
-    return Execution(readouts, Trace(kinds["messages"], kinds["potentials"]))
+    steps = array("steps", (samples,)) if job.stops else None
+    return Execution(readouts, Trace(kinds["messages"], kinds["potentials"]), steps=steps)
 
 
 class LavaDevice:
@@ -280,4 +288,5 @@ class LavaDevice:
         Raises:
             NmcError: as for `run_program`.
         """
-        return run_program(artifact.payload, artifact.network, inputs, trace)
+        stops = "stop" in artifact.manifest
+        return run_program(artifact.payload, artifact.network, inputs, trace, stops=stops)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nmc.backends.api import Payload
+from nmc.backends.loihi.emit import read_out_scales
 from nmc.backends.loihi.read_program import Emitted, Inputs, Operator, Pick, Process, Synapses, UnknownFormError
 from nmc.backends.loihi.read_program import read_program as read
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Shape, Skip, Sparse, size
@@ -31,6 +32,7 @@ from nmc.ir.neurons import (
 )
 from nmc.ir.origin import Origin
 from nmc.ir.reference import per_channel
+from nmc.runtime.stopping import MarginRule
 
 Problem = tuple[str, Origin | None]
 
@@ -47,8 +49,10 @@ REACH = 1 << 20
 """They lie between plus and minus that many units of the weights."""
 
 
-def prove_program(payload: Payload, network: Network, program: str, arrays: str) -> None:
-    """Compare an emitted program with its network.
+def prove_program(
+    payload: Payload, network: Network, program: str, arrays: str, rule: MarginRule | None = None
+) -> None:
+    """Compare an emitted program with its network, and with the rule by which its samples stop.
 
     Raises:
         NmcError: ``emission-differs``: they are not the same; exit 70, with all differences.
@@ -60,9 +64,19 @@ def prove_program(payload: Payload, network: Network, program: str, arrays: str)
         sink.error("emission-differs", f"the emitted program has a form that is not known: {error}")
         sink.raise_errors(ExitCode.INTERNAL)
         return
-    for message, origin in _problems(emitted, network):
+    for message, origin in (*_problems(emitted, network), *_stops(emitted, network, rule)):
         sink.error("emission-differs", f"the emitted program: {message}", origin=origin)
     sink.raise_errors(ExitCode.INTERNAL)
+
+
+def _stops(emitted: Emitted, network: Network, rule: MarginRule | None) -> Iterator[Problem]:
+    """Samples stop by the thresholds and the scales of the read-outs, or never."""
+    wanted: dict[str, tuple[float, ...] | None] = {"STOP": None, "SCALES": None}
+    if rule is not None:
+        wanted = {"STOP": rule.thresholds, "SCALES": read_out_scales(network)}
+    for name, values in wanted.items():
+        if emitted.constants.get(name) != values:
+            yield f"{name} is not what samples stop by", None
 
 
 def _problems(emitted: Emitted, network: Network) -> Iterator[Problem]:

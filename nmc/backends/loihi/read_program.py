@@ -17,8 +17,8 @@ import numpy as np
 from nmc.backends.api import Payload
 from nmc.ir.connectivity import Array
 
-CONSTANTS = ("STEPS", "GAP", "NEURONS", "STARTS", "POTENTIALS", "LOADED", "INPUT", "OUTPUTS")
-"""Of the module, in front of ``build``."""
+CONSTANTS = ("STEPS", "GAP", "NEURONS", "STARTS", "POTENTIALS", "LOADED", "INPUT", "OUTPUTS", "STOP", "SCALES")
+"""Of the module; the last two only where samples stop early."""
 
 _OPERATORS = ("dense", "convolution", "pool", "skip", "sparse")
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CODINGS = ("rate", "signed", "burst", "graded", "sigma-delta", "auto")
 MAX_LOSS = 1.0
 """Points that `--coding auto` may lose, unless the user says."""
+MAX_CHANGED = 0.1
+"""Per cent of the answers that `--stop margin` may change, unless the user says."""
 STAGES = ("simplify", "convert", "align", "quantize", "partition", "place", "route", "check")
 CHOICES = {
     "coding": CODINGS,
@@ -32,6 +34,7 @@ CHOICES = {
     "verify": ("structure", "full"),
     "maxpool": ("exact", "average"),
     "wait": ("0", "1", "auto"),
+    "stop": ("never", "margin"),
     "stop_after": STAGES,
 }
 """Words that an option takes, by parameter."""
@@ -65,6 +68,13 @@ WeightBits = Annotated[int | None, Option(help="Bits of a weight; default: the t
 Maxpool = Annotated[str, Option(help="exact, or average: the mean over the same windows, without neurons.")]
 Wait = Annotated[
     str, Option(help="Steps that layers wait before they may fire: 0, 1, or auto: 1 where it pays most (rate codes).")
+]
+Stop = Annotated[
+    str, Option(help="never, or margin: each sample stops once its answer is clear (classes; rate, signed, burst).")
+]
+MaxChanged = Annotated[
+    float | None,
+    Option("--max-changed", help=f"% of the answers that --stop margin may change; default {MAX_CHANGED:g}."),
 ]
 Strict = Annotated[bool, Option("--strict", help="No approximated operators: they are errors.")]
 Partitioner = Annotated[str, Option(help="auto, overlap, tiles, greedy, kernighan-lin or metis.")]
@@ -112,6 +122,8 @@ def command(
     weight_bits: WeightBits = None,
     maxpool: Maxpool = "exact",
     wait: Wait = "0",
+    stop: Stop = "never",
+    max_changed: MaxChanged = None,
     strict: Strict = False,
     partitioner: Partitioner = "auto",
     placer: Placer = "auto",
@@ -142,8 +154,9 @@ def command(
     from nmc.compiler.driver import CompileRequest
     from nmc.ir.neurons import Reset
 
-    same = {field.name for field in fields(Options)} - {"reset", "settings", "pins"}
+    same = {field.name for field in fields(Options)} - {"reset", "settings", "pins", "max_changed"}
     chosen = {name: context.params[name] for name in same}
+    chosen["max_changed"] = MAX_CHANGED if max_changed is None else max_changed
     options = Options(**chosen, reset=None if reset is None else Reset(reset), settings=pairs, pins=pins)
     request = CompileRequest(target, options, calib, preprocess, require_calib, seed, verify, stop_after, save_temps)
     if coding == "auto":
@@ -214,7 +227,12 @@ def _check_values(sink: DiagnosticSink, given: Mapping[str, Any]) -> None:
         sink.error("bad-option", f"--levels is for --coding burst; the coding is {given['coding']}")
     if given["max_loss"] is not None and given["coding"] != "auto":
         sink.error("bad-option", f"--max-loss is for --coding auto; the coding is {given['coding']}")
-    elif given["max_loss"] is not None and not given["max_loss"] >= 0:
+    changed = given["max_changed"]
+    if changed is not None and given["stop"] == "never":
+        sink.error("bad-option", "--max-changed is for --stop margin; nothing stops early")
+    elif changed is not None and not 0 <= changed <= 100:
+        sink.error("bad-option", f"--max-changed takes a number from 0 to 100; got {changed}")
+    if given["max_loss"] is not None and given["coding"] == "auto" and not given["max_loss"] >= 0:
         sink.error("bad-option", f"--max-loss takes a number of at least 0; got {given['max_loss']}")
 
 

@@ -17,7 +17,6 @@ from nmc.ir.diagnostic import DiagnosticSink, ExitCode, NmcError
 if TYPE_CHECKING:
     from nmc.ir.connectivity import Array
     from nmc.runtime.artifact import Artifact
-    from nmc.runtime.device import Device, Execution
     from nmc.runtime.session import RunResult
 
 TRACE_VALUES = 1 << 28
@@ -49,6 +48,7 @@ def command(
 
     from nmc.runtime import session as runtime
     from nmc.runtime.artifact import Artifact
+    from nmc.runtime.simulator import Simulator
 
     loaded = Artifact.load(artifact)
     from nmc.compiler.plugins import find_device
@@ -57,7 +57,8 @@ def command(
     samples = load_samples(session, loaded, data, seed=seed)
     _check_trace(loaded, len(samples), kinds)
     with ProgressBar(session) as progress:
-        result = runtime.run(loaded, samples.x, _watched(device, progress), trace=kinds, labels=samples)
+        watched = Simulator(progress) if isinstance(device, Simulator) else device
+        result = runtime.run(loaded, samples.x, watched, trace=kinds, labels=samples)
     if out is not None:
         trace_of = result.execution.trace
         traces = {f"spikes/{name}": value for name, value in trace_of.messages.items()}
@@ -86,17 +87,6 @@ def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> Non
         )
 
 
-def _watched(device: Device, progress: ProgressBar) -> Device:
-    """The device; the simulator with its progress shown."""
-    from nmc.runtime.simulator import Simulator, simulate
-
-    class WatchedSimulator(Simulator):
-        def execute(self, artifact: Artifact, inputs: Array, *, trace: frozenset[str] = frozenset()) -> Execution:
-            return simulate(artifact.routed, inputs, trace=trace, progress=progress)
-
-    return WatchedSimulator() if isinstance(device, Simulator) else device
-
-
 def _show(session: Session, result: RunResult, out: Path | None) -> None:
     from nmc.runtime.session import SHOWN
 
@@ -110,4 +100,6 @@ def _show(session: Session, result: RunResult, out: Path | None) -> None:
     counted = result.tables()[len(outputs) :]
     session.show(*(table((part.title, "#count"), part.rows) for part in counted))
     session.write(f"{samples:,} samples on {result.device} in {seconds(result.seconds)}")
+    if result.mean_steps is not None:
+        session.write(f", stopped after {result.mean_steps:.1f} input steps on average")
     session.write(f", outputs in {printable(out)}\n" if out is not None else "; --out FILE keeps the outputs\n")

@@ -70,6 +70,7 @@ def _stage_lines(compiled: Compiled) -> RenderableType:
             "route": _some(len(routed.routes), "route"),
             "check": "recounted independently: limits, neurons, synapses, routes hold",
             "prove": "the mapped program gives the network's integers",
+            "stop": _stopping(artifact.manifest.get("stop")),
             "estimate": "events counted on calibration samples",
             "emit": _some(len(artifact.payload), "file"),
             "verify": "every layer is within its bound of ONNX Runtime",
@@ -77,6 +78,14 @@ def _stage_lines(compiled: Compiled) -> RenderableType:
         }
     rows = [(name, results.get(name, ""), seconds(value)) for name, value in compiled.seconds]
     return table(["stage", "result", "#time"], rows)
+
+
+def _stopping(rule: Mapping[str, Any] | None) -> str:
+    """When samples stop early."""
+    if rule is None:
+        return ""
+    steps = f"after {rule['mean_steps']:.1f} of {len(rule['stopped'])} input steps on average"
+    return f"{steps}; {rule['changed']} of {rule['samples']} calibration answers change"
 
 
 def _some(number: int, thing: str) -> str:
@@ -129,9 +138,11 @@ def _cost_lines(report: Mapping[str, Any]) -> list[RenderableType]:
     """Latency, energy with its split and sources, and the operations of the analog network beside."""
     latency, energies, events = report["latency"], report["energy_nj_per_inference"], report["events"]
     time = "" if latency["us"] is None else f", about {seconds(latency['us'] / 1e6)} (estimate)"
+    mean = latency.get("mean_timesteps_total")
+    early = "" if mean is None else f"; samples stop early, after {mean:.1f} on average"
     lines = [
         f"latency: {latency['input_steps']} input + {latency['pipeline_steps']} pipeline = "
-        f"{latency['timesteps_total']} steps{time}",
+        f"{latency['timesteps_total']} steps{early}{time}",
         f"traffic per inference: {count(round(report['traffic']['packets_per_inference']))} packets, "
         f"{report['traffic']['hops_mean']:.2f} links each",
     ]

@@ -79,7 +79,8 @@ def choose_coding(
     task = Task(model, replace(request, held_out=HELD_OUT, verify="structure", save_temps=None, stop_after=None))
     trials: list[Trial] = []
     best: Trial | None = None
-    codings = [coding for coding in ORDER if coding in codings_of(target)]
+    possible = [coding for coding in ORDER if request.options.stop == "never" or coding in SPIKING]
+    codings = [coding for coding in possible if coding in codings_of(target)]
     for number, coding in enumerate(codings):
         for choice in _ladder(space, coding, request):
             trial = run_trial(task, choice)

@@ -266,6 +266,8 @@ def _latency(report: Tree) -> str:
         ("pipeline steps", _count(latency.get("pipeline_steps"))),
         ("steps of one sample", _count(latency.get("timesteps_total"))),
     ]
+    if "mean_timesteps_total" in latency:
+        rows.append(("steps until a sample stops, mean", short(latency["mean_timesteps_total"])))
     traffic = _tree(report, "traffic")
     rows.append(("packets per inference", _count(traffic.get("packets_per_inference"))))
     rows.append(("links per packet, mean", short(traffic.get("hops_mean"))))
