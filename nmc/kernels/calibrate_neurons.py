@@ -21,9 +21,12 @@ _ONE, _ZERO, _UNIT = np.float32(1), np.float32(0), np.float32(64)
 
 
 @numba.njit(nogil=True, cache=True)
-def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subtract, kept, out):
+def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subtract, kept, out, uneven):
     rows, steps, chans = total.shape
     v = np.empty(chans, np.float32)
+    # Sums over steps of n^2 and t n: what the deviation of n from an even flow takes.
+    square, moment = np.empty(chans), np.empty(chans)
+    even = steps * (steps + 1) * (2 * steps + 1) / 6.0 / steps**2
     for m in range(rows):
         b = bias[m % bias.shape[0]]
         start = v0[m % v0.shape[0]]
@@ -31,6 +34,8 @@ def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subt
         for c in range(chans):
             v[c] = start[c]
             n[c] = _ZERO
+            square[c] = 0.0
+            moment[c] = 0.0
         for t in range(steps + wait):
             if kept < 1.0:
                 for c in range(chans):
@@ -63,6 +68,14 @@ def _counts(total, wait, bias, v0, threshold, lower, rule, levels, guarded, subt
                         s -= _ONE
                     n[c] += s
                     v[c] = v[c] - threshold[c] * s if subtract else (v[c] if s == _ZERO else _ZERO)
+            now = t - wait + 1.0
+            for c in range(chans):
+                done = np.float64(n[c])
+                square[c] += done * done
+                moment[c] += now * done
+        for c in range(chans):
+            whole = np.float64(n[c])
+            uneven[c] += (square[c] - 2.0 * whole * moment[c] / steps + whole * whole * even) / steps
 
 
 def countable(neuron: LIF) -> bool:
@@ -72,8 +85,8 @@ def countable(neuron: LIF) -> bool:
 
 def spike_counts(
     neuron: LIF, total: Array, *, bias: Array, v0: Array, threshold: Array, lower: Array | None = None, wait: int = 0
-) -> Array:
-    """The messages of each row, added up over the window: (rows, C) float32.
+) -> tuple[Array, Array]:
+    """The messages of each row, added up over the window, and how unevenly they come.
 
     Args:
         neuron: its leak, reset and firing rule; its other numbers are not looked at.
@@ -83,6 +96,10 @@ def spike_counts(
         threshold: (C,) integers in units of v.
         lower: (C,) in units of v, of a signed rule.
         wait: steps of the window before the first that may fire.
+
+    Returns:
+        (rows, C) float32; and (C,) mean over rows and steps of the square of what was sent until
+        then less ``t / T`` of what is sent in all.
     """
     rule, levels, guarded = _BINARY, 1, False
     match neuron.fire:
@@ -98,14 +115,17 @@ def spike_counts(
     added, start = bias.astype(np.float32), v0.astype(np.float32)
     subtract, kept = neuron.reset is Reset.SUBTRACT, (4096 - neuron.dv) / 4096
 
+    uneven = np.zeros((-(-len(total) // CHUNK), total.shape[2]))
+
     def one(index: int) -> None:
         part = slice(index * CHUNK, (index + 1) * CHUNK)
         own = added if len(added) == 1 else added[part]
         begin = start if len(start) == 1 else start[part]
-        _counts(total[part], wait, own, begin, bar, below, rule, levels, guarded, subtract, kept, out[part])
+        arrays = own, begin, bar, below
+        _counts(total[part], wait, *arrays, rule, levels, guarded, subtract, kept, out[part], uneven[index])
 
-    parallel(one, -(-len(total) // CHUNK))
-    return out
+    parallel(one, len(uneven))
+    return out, _in_order(uneven) / max(len(total), 1)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -132,7 +152,12 @@ def mean_moments(counts: Array, values: Array) -> Array:
         _moments(counts[part], values[part], parts[index])
 
     parallel(one, len(parts))
+    return _in_order(parts) / len(counts)
+
+
+def _in_order(parts: Array) -> Array:
+    """The sum over the first axis, added one after the other."""
     total = np.zeros(parts.shape[1:])
     for part in parts:
         total += part
-    return total / len(counts)
+    return total

@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_population(rule: str, reset: Reset, leak: int) 
     laid = LaidPopulation(Population("p", (3, 600, 1), neuron, ORIGIN), (), STEPS)
     sent, _ = laid.respond(np.ascontiguousarray(total.transpose(1, 0, 2)).reshape(STEPS, -1), np.zeros(0))
     lower = np.array([0, 30, 5]) * 64 if isinstance(fire, Signed) else None
-    got = spike_counts(
+    got, uneven = spike_counts(
         neuron,
         total.astype(np.float32),
         bias=bias[None],
@@ -123,6 +123,9 @@ def test_counts_are_those_of_the_population(rule: str, reset: Reset, leak: int) 
     )
     assert np.array_equal(got, sent.sum(axis=0, dtype=np.int64).reshape(600, 3))
     assert got.max() > 1
+    running = sent.cumsum(axis=0, dtype=np.float64).reshape(STEPS, 600, 3)
+    deviation = running - running[-1] * np.arange(1, STEPS + 1)[:, None, None] / STEPS
+    assert np.allclose(uneven, np.square(deviation).mean(axis=(0, 1)))
 
 
 def test_the_rate_curve_is_that_of_the_leaky_neuron() -> None:

@@ -44,6 +44,10 @@ class Effort(Protocol):
     def refit(self) -> bool: ...
     @property
     def feedback(self) -> int: ...
+    @property
+    def evenness(self) -> float: ...
+    @property
+    def smoothness(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +118,9 @@ def _design(task: LayerTask) -> Design | None:
     return design(free, task.patches, task.scales, task.timesteps) if inputs <= INPUTS_MAX else None
 
 
-def _with_jitter(task: LayerTask, fit: Design, stored: StoredLayer, kept: Sequence[str]) -> Design:
+def _with_jitter(task: LayerTask, fit: Design, stored: StoredLayer, kept: Sequence[str], weight: float) -> Design:
     """The design that knows how uneven its inputs arrive, beside what the ``kept`` projections bring."""
-    if task.timesteps < 2:
+    if task.timesteps < 2 or not weight:
         return fit
     part = slice(0, len(task.rows), -(-len(task.rows) // JITTER_ROWS))
     besides = np.zeros((len(task.rows), task.timesteps, task.population.shape[0]), dtype=np.float32)
@@ -125,7 +129,7 @@ def _with_jitter(task: LayerTask, fit: Design, stored: StoredLayer, kept: Sequen
             besides += task.rows.sums(projection, task.patches[projection.name])
     patches = np.concatenate([task.patches[p.name][part] for p in fit.projections], axis=2)
     real = besides[part].astype(np.float64) * stored.unit / task.timesteps
-    return replace(fit, jitter=Jitter.of(patches, fit.unit, real))
+    return replace(fit, jitter=Jitter.of(patches, fit.unit, real), smoothness=weight)
 
 
 def _delivered(task: LayerTask, stored: StoredLayer, names: Sequence[str]) -> Array:
@@ -149,13 +153,13 @@ def _spiking(task: LayerTask, neuron: IF, effort: Effort) -> CalibratedLayer:
     wide = replace(neuron, threshold=per_channel(task.top, population.shape)) if effort.rounds else neuron
     layer = _Layer(replace(population, neuron=wide), task.incoming)
     fit = _design(task) if effort.refit else None
-    best = _refitted(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort.rounds)
+    best = _refitted(task, layer, fit, effort) if fit is not None else _with_neuron(task, layer, effort)
     feedback = min(effort.feedback, 1) if fit is not None and fit.wide else effort.feedback
     for _ in range(feedback if effort.rounds else 0):
         moved = _fed_back(task, best)
         if moved is None:
             break
-        tried = replace(_with_neuron(task, moved, effort.rounds, best), fit=best.fit)
+        tried = replace(_with_neuron(task, moved, effort, best), fit=best.fit)
         if tried.error >= best.error:
             break
         best = tried
@@ -167,10 +171,10 @@ def _refitted(task: LayerTask, layer: _Layer, fit: Design, effort: Effort) -> _T
     stored = task.quantizer.store(layer.population, layer.projections)
     kept = [p.name for p in task.incoming if p.name not in {q.name for q in fit.projections}]
     wanted = task.drive - _delivered(task, stored, kept)
-    fit = _with_jitter(task, fit, stored, kept)
+    fit = _with_jitter(task, fit, stored, kept, effort.smoothness)
     projections, offset = refit(fit, wanted, task.rows.parameter(_real(layer.population).bias))
     fitted = layer.changed(_merged(task, projections), offset)
-    return replace(_with_neuron(task, fitted, effort.rounds), fit=fit)
+    return replace(_with_neuron(task, fitted, effort), fit=fit)
 
 
 def _real(population: Population) -> IF | IdealIntegrator:
@@ -237,7 +241,7 @@ def _fed_back(task: LayerTask, tried: _Tried) -> _Layer | None:
     return tried.layer.changed(tuple(new.get(p.name, p) for p in tried.layer.projections), offset)
 
 
-def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
+def _drive(task: LayerTask, stored: StoredLayer, evenness: float) -> LayerDrive:
     neuron = stored.neuron
     if not isinstance(neuron, LIF):
         raise TypeError(f"{type(neuron).__name__} does not spike")
@@ -253,21 +257,22 @@ def _drive(task: LayerTask, stored: StoredLayer) -> LayerDrive:
         stored.unit,
         task.population.wait,
         task.quantizer.target.neurons.threshold_max,
+        evenness,
     )
 
 
-def _with_neuron(task: LayerTask, layer: _Layer, rounds: int, like: _Tried | None = None) -> _Tried:
+def _with_neuron(task: LayerTask, layer: _Layer, effort: Effort, like: _Tried | None = None) -> _Tried:
     """The best neurons for a layer's weights; those of a layer ``like`` it are only refined."""
     stored = task.quantizer.store(layer.population, layer.projections)
-    drive = _drive(task, stored)
+    drive = _drive(task, stored, effort.evenness)
     start = None if like is None else (like.found, like.unit)
     given = _as_stored(task, drive.stored)
-    found = search_neuron(drive, rounds=rounds, start=start) if rounds else match_means(drive, given)
+    found = search_neuron(drive, rounds=effort.rounds, start=start) if effort.rounds else match_means(drive, given)
     done = _applied(layer, stored, found)
     again = task.quantizer.store(done.population, done.projections)
     if not np.array_equal(again.unit, stored.unit):
         # The found thresholds took other units: what is stored now is measured once more.
-        drive = _drive(task, again)
+        drive = _drive(task, again, effort.evenness)
         found = match_means(drive, _as_stored(task, drive.stored))
         done = _applied(done, again, found)
     return _Tried(layer, done, found, again.unit)

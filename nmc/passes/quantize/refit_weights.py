@@ -30,12 +30,6 @@ INPUTS_MAX = 2304
 INPUTS_WIDE = 1024
 """A layer with more is solved for fewer times."""
 
-JITTER = 0.3
-"""Weight of jitter beside the error of the fit. A neuron cannot take a spike back, so what arrives too
-early makes it fire too often. Measured on ResNet-20 at T=8 without waiting (error of the logits relative
-to their variance, 512 images): 0.083 at 0, 0.0805 at 0.1, 0.077 at 0.3, 0.082 at 1; the weight that leaves
-the least error in each layer by itself is no better (0.081)."""
-
 JITTER_ROWS = 4096
 """Rows on which jitter is measured."""
 
@@ -63,14 +57,15 @@ class Design:
         unit: (K,) real value of one message: decode scale / T.
         scale: (K,) decode scale of the channel that each input belongs to.
         jitter: of the inputs; None: it is not looked at.
+        smoothness: weight of jitter beside the error of the fit.
     """
 
     projections: tuple[Projection, ...]
     counts: Array
     unit: Array
     scale: Array
-
     jitter: Jitter | None = None
+    smoothness: float = 0.0
 
     @property
     def wide(self) -> bool:
@@ -82,7 +77,7 @@ class Design:
         if self.jitter is None:
             return None
         gradient = ordered_product(self.jitter.gram, weights) + self.jitter.cross
-        return JITTER * self.jitter.gram, -JITTER * gradient
+        return self.smoothness * self.jitter.gram, -self.smoothness * gradient
 
     def real_weights(self) -> Array:
         """(K, C) per real value of an input."""

@@ -55,6 +55,7 @@ class LayerDrive:
         unit: (C,) real value of one unit of the sum.
         wait: steps of the window before the first that may fire.
         threshold_max: that the target stores.
+        evenness: weight of the unevenness of the spikes, beside the error of their count.
     """
 
     stored: LIF
@@ -65,6 +66,7 @@ class LayerDrive:
     unit: Array
     wait: int
     threshold_max: int
+    evenness: float = 0.0
 
     @property
     def timesteps(self) -> int:
@@ -109,7 +111,7 @@ class FoundNeuron:
         candidate: it.
         scale: (C,) real value of a neuron that fires once in every step.
         counts: (rows, C) float32, its messages added up.
-        error: (C,) variance of what the best gain leaves of the activations.
+        error: (C,) variance of what the best gain leaves of the activations, and what unevenness adds.
     """
 
     candidate: Candidate
@@ -122,13 +124,16 @@ def _judge(drive: LayerDrive, candidate: Candidate) -> tuple[Array, Array, Array
     """(error, gain, mean count, counts): what is left after the best affine read-out, per channel.
 
     ``Var(y) + g^2 Var(n) - 2 g Cov(y, n)`` with g the least-squares gain within its limits;
-    an offset costs nothing, because the layers behind take it into their biases.
+    an offset costs nothing, because the layers behind take it into their biases. Spikes that come
+    late, early or in bunches are an error of the layer behind: its neurons cannot take back what
+    they fired on half of them. The mean square of the running count's deviation from an even flow
+    is added with the weight ``evenness``.
     """
     lower = None
     if isinstance(drive.stored.fire, Signed):
         share = np.asarray(drive.stored.fire.lower / drive.stored.threshold, dtype=np.float64).reshape(-1)
         lower = np.rint(share * candidate.threshold) * UNIT
-    counts = spike_counts(
+    counts, uneven = spike_counts(
         drive.stored,
         drive.total,
         bias=drive.bias + candidate.bias_shift,
@@ -143,7 +148,7 @@ def _judge(drive: LayerDrive, candidate: Candidate) -> tuple[Array, Array, Array
     per_spike = candidate.threshold * drive.unit / drive.timesteps
     gain = np.divide(common, spread, out=per_spike.copy(), where=spread > 0)
     gain = np.clip(gain, GAIN_MIN * per_spike, drive.gain_max * per_spike)
-    error = drive.values.var(axis=0) + gain * gain * spread - 2 * gain * common
+    error = drive.values.var(axis=0) + gain * gain * (spread + drive.evenness * uneven) - 2 * gain * common
     return error, gain, mean, counts
 
 
