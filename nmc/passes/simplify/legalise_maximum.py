@@ -19,7 +19,8 @@ class LegaliseMaximum:
     """`MaxPool` and `Maximum` become ReLUs of differences: ``max(a, b) = a + relu(b - a)``.
 
     A pooling takes the maxima along the rows, then along the columns, by halves: a window of
-    n values takes n - 1 ReLUs in about log2(n) levels, fewer where windows overlap. Outside
+    n values takes n - 1 ReLUs in about log2(n) levels, fewer where windows overlap. A maximum of n values is
+    one of pairs, of pairs of pairs and so on. Outside
     the input a value that is never negative may be zero. Other values are continued by
     those at the edge, unless only ReLUs read the maximum: then the ReLU comes first, which
     is the same.
@@ -64,9 +65,7 @@ class LegaliseMaximum:
                         changed.update(_moved(layer.name, graph))
                 case Maximum():
                     builder = MaximumBuilder(layer, taken)
-                    largest = builder.know(layer.inputs[0], layer.shape)
-                    for name in layer.inputs[1:]:
-                        largest = builder.larger(largest, builder.know(name, layer.shape))
+                    builder.largest([builder.know(name, layer.shape) for name in layer.inputs])
                     layers.extend(builder.finished(relay=relay))
                 case _:
                     layers.append(layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,13 @@ class MaximumBuilder:
         negative = self.linear("negative", Skip(-np.ones(shape[0]), shape), first)
         difference = self.add("difference", Add(), (second, negative), shape)
         return self.add("sum", Add(), (first, self.add("max", Relu(), (difference,), shape)), shape)
+
+    def largest(self, names: Sequence[str]) -> str:
+        """The largest of several values, pair by pair: n - 1 ReLUs, ceil(log2(n)) of them one behind the other."""
+        while len(names) > 1:
+            paired = [self.larger(*names[at : at + 2]) for at in range(0, len(names) - 1, 2)]
+            names = [*paired, *names[len(names) - len(names) % 2 :]]
+        return names[0]
 
     def along(self, source: str, axis: int, size: int, stride: int, step: int, start: int, count: int) -> str:
         """The maxima over windows along one axis: over ``x[stride * o + start + step * i]``, i < size.

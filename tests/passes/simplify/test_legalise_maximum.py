@@ -117,3 +117,17 @@ def test_over_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     LegaliseMaximum().run(build.graph(), context)
     (error,) = context.diagnostics.errors
     assert error.slug == "linear-chain-too-large" and "200" in error.message
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 13])
+def test_a_maximum_of_many_values_is_one_of_pairs(count: int) -> None:
+    build = Builder((2, 3, 3))
+    parts = [build.relu(build.conv("x", 2, (1, 1))) for _ in range(count)]
+    build.larger(*parts, name="larger")
+    graph = simplified(build.graph(), LegaliseMaximum())
+    assert neurons(graph, "larger/max") == (count - 1) * 2 * 3 * 3
+    depth: dict[str, int] = {}
+    for layer in graph.layers:
+        own = isinstance(layer.op, Relu) and layer.name.startswith("larger/max")
+        depth[layer.name] = own + max((depth[name] for name in layer.inputs), default=0)
+    assert max(depth.values()) == (count - 1).bit_length()
