@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -157,3 +158,68 @@ def test_activations_of_16_bits(tmp_path: Path) -> None:
     assert network.input.scale == 2.0**-10
     first = network.incoming[network.populations[1].name][0]
     np.testing.assert_array_equal(first.connectivity.weight, GRID_STEP * arrays["w1"].astype(np.int64))
+
+
+def _round_trip(name: str, scale: str, zero: str, **axis: Any) -> list[onnx.NodeProto]:
+    """A value, quantized and dequantized: ``name`` becomes ``name_d``."""
+    return [
+        helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], **axis),
+        helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_d"], **axis),
+    ]
+
+
+def branched_model(folder: Path, kind: type[np.integer], *, by_channel: bool) -> Path:
+    """A residual block whose weights have a zero point and whose activations have scales of a channel each.
+
+    Args:
+        folder: for the file.
+        kind: of the activations between input and output.
+        by_channel: one scale for each channel, or one for the tensor.
+    """
+    rng = np.random.default_rng(11)
+    wide = np.iinfo(kind).bits == 16
+    unit = 2.0**-8 if wide else 1.0
+    scales = rng.uniform(0.4, 0.9, 3) * unit if by_channel else np.asarray(0.63 * unit)
+    zeros = rng.integers(90, 140, 3) if by_channel else np.asarray(120)
+    stored: dict[str, Array] = {
+        "s0": np.asarray(0.05, np.float32),
+        "z0": np.asarray(np.int8(3)),
+        "ws": np.asarray(0.013, np.float32),
+        "wz": np.asarray(np.uint8(77)),
+        "w1": rng.integers(0, 256, (3, 2, 3, 3)).astype(np.uint8),
+        "w2": rng.integers(0, 256, (3, 3, 3, 3)).astype(np.uint8),
+        "s1": scales.astype(np.float32),
+        "z1": zeros.astype(kind),
+        "s2": np.asarray(1.7 * unit, np.float32),
+        "z2": np.asarray(kind(101)),
+        "s3": np.asarray(2.1 * unit, np.float32),
+        "z3": np.asarray(kind(101)),
+    }
+    axis: dict[str, Any] = {"axis": 1} if by_channel else {}
+    nodes = [
+        *_round_trip("x", "s0", "z0"),
+        *(helper.make_node("DequantizeLinear", [w, "ws", "wz"], [f"{w}_d"]) for w in ("w1", "w2")),
+        helper.make_node("Conv", ["x_d", "w1_d"], ["a"], pads=[1, 1, 1, 1]),
+        *_round_trip("a", "s1", "z1", **axis),
+        helper.make_node("Conv", ["a_d", "w2_d"], ["b"], pads=[1, 1, 1, 1]),
+        *_round_trip("b", "s2", "z2"),
+        helper.make_node("Add", ["a_d", "b_d"], ["c"]),
+        *_round_trip("c", "s3", "z3"),
+        helper.make_node("Identity", ["c_d"], ["y"]),
+    ]
+    return saved(model_of(nodes, stored, ["N", 2, 6, 6], opset=21), folder)
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_zero_points_axes_and_sums_of_branches(tmp_path: Path, kind: type[np.integer], *, by_channel: bool) -> None:
+    path = branched_model(tmp_path, kind, by_channel=by_channel)
+    x = samples(0.05)
+    network, said = quantized(path, x)
+    assert "7 of 7 populations whose values the file quantizes send its integers" in said
+    got, wanted = outputs(path, network, x)
+    step = 2.1 * (2.0**-8 if kind is np.int16 else 1.0)
+    apart = np.abs(got - wanted) / step
+    # Weights of twice 8 bits are good for 8 bits of activations, and for a few steps of 16.
+    limit, share = (5.01, 0.7) if kind is np.int16 else (1.01, 0.02)
+    assert apart.max() <= limit and (apart > 0.01).mean() < share

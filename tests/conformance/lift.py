@@ -58,8 +58,9 @@ def lift(node: onnx.NodeProto, rank: int, constants: Mapping[int, Value], opset:
     if op in AXIS:
         axis = given.get("axis", AXIS[op])
         _set(node, "axis", axis + 1 if axis >= 0 else axis)
-        joined = {position: value[None] for position, value in constants.items()}
-        return joined if op == "Concat" else {}
+        if op in ("QuantizeLinear", "DequantizeLinear"):  # what a block has is no list along the axis
+            return {position: value[None] for position, value in constants.items() if value.ndim > 1}
+        return {position: value[None] for position, value in constants.items()} if op == "Concat" else {}
     if op in REDUCTIONS | {"Squeeze", "Unsqueeze"}:
         return _moved_axes(node, rank, given, constants, opset)
     if op == "Flatten":

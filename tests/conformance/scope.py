@@ -23,7 +23,7 @@ _OPERATORS = (
 OPERATORS = tuple(_OPERATORS.split())
 """The operators that are promised."""
 
-QUANTIZED = frozenset({"int8", "uint8"})
+QUANTIZED = frozenset({"int8", "uint8", "int16", "uint16"})
 """Integers that quantized networks have at their ends."""
 
 

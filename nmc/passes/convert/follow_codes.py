@@ -17,8 +17,8 @@ from nmc.passes.quantize.fit_graded import MARGIN, SHIFT_MIN
 from nmc.passes.quantize.fixed_point import WeightGrid
 from nmc.passes.quantize.whole_weights import EQUAL, whole_unit
 
-LEVELS = 256
-"""Codes of more levels are not followed: two stored weights per synapse would not tell their steps apart."""
+LEVELS = 1 << 16
+"""Codes of more levels are not followed: two stored weights per synapse do not tell their steps apart."""
 
 WEIGHT_LEVELS = 64
 """Of a stored weight, at least: two of fewer are no finer than the steps of a code."""
@@ -131,7 +131,7 @@ def _is_exact(unit: Unit, code: Quantize, steps: Mapping[str, float], grid: Weig
 
 def _fine_bits(unit: Unit, code: Quantize, steps: Mapping[str, float], target: Target, grid: WeightGrid) -> int | None:
     """How many bits finer than the file's steps the sum can be; None where that is not enough."""
-    if code.high - code.low >= LEVELS or grid.top // grid.step < WEIGHT_LEVELS:
+    if code.high - code.low > LEVELS or grid.top // grid.step < WEIGHT_LEVELS:
         return None
     room = 2.0 ** (target.messages.graded_bits - 1) / (MARGIN * TWICE * (code.high - code.low))
     lowest = SHIFT_MIN if target.weights.exponent_max is None else max(SHIFT_MIN, -target.weights.exponent_max)

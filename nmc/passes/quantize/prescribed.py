@@ -72,7 +72,9 @@ def fit_prescribed(
         connectivity = projection.connectivity
         split = projection.name.endswith(REST)
         real = rest if split else scale_sources(connectivity, scales[projection.source]).weight
-        found = _rounded(fit, replace(projection, connectivity=connectivity.with_weight(real)), reach, step)
+        biases = [] if number else [p.bias for p in incoming if p.bias is not None]
+        beside = sum((float(np.abs(bias).max()) for bias in biases), 0.0)
+        found = _rounded(fit, replace(projection, connectivity=connectivity.with_weight(real)), reach, beside, step)
         if found is None:
             return None
         rest = found.rest
@@ -80,7 +82,6 @@ def fit_prescribed(
         if number + 1 == len(incoming) or not incoming[number + 1].name.endswith(REST):
             left = replace(projection, connectivity=connectivity.with_weight(rest), bias=None)
             apart += float(np.abs(LaidProjection.lay(left).sums(messages[projection.source])).max(initial=0.0))
-        biases = [] if number else [p.bias for p in incoming if p.bias is not None]
         bias = _stored_bias(biases, population, found.shift, step)
         weights = connectivity.with_weight(found.weight)
         stored.append(replace(projection, connectivity=weights, shift=found.shift, bias=bias))
@@ -97,11 +98,21 @@ def _stored_bias(biases: list[Array], population: Population, shift: Array, step
     return whole if whole.any() else None
 
 
-def _rounded(fit: GradedFit, real: Projection, reach: Mapping[str, Array], step: float) -> _Stored | None:
-    """Weights in units of the source's message, stored with the largest shifts for which they and their sums fit."""
+def _rounded(
+    fit: GradedFit, real: Projection, reach: Mapping[str, Array], beside: float, step: float
+) -> _Stored | None:
+    """Weights in units of the source's message, stored with the largest shifts for which they and their sums fit.
+
+    Args:
+        fit: limits and grid.
+        real: over reals.
+        reach: largest size of a message, by source.
+        beside: largest bias that is added to a sum.
+        step: the real value of one unit of the message.
+    """
     connectivity = real.connectivity
     largest = np.maximum(largest_products(connectivity) / step, 1e-300)
-    sums = np.maximum(largest_sums(connectivity, reach[real.source]) / step, 1e-300)
+    sums = np.maximum((largest_sums(connectivity, reach[real.source]) + beside) / step, 1e-300)
     room = np.minimum(fit.grid.top / largest, SUM_ROOM * fit.sum_limit / sums)
     wanted = np.floor(np.log2(room) + 1e-9)
     if np.any(wanted < fit.shift_min):

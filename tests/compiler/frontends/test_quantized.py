@@ -104,7 +104,11 @@ PAIR = ("s", "z")
 @pytest.mark.parametrize(
     ("nodes", "node", "words"),
     [
-        ([("QuantizeLinear", ["x", "many"], "q"), ("DequantizeLinear", ["q", "many"], "y")], "q", "differs within"),
+        (
+            [("QuantizeLinear", ["x", "many"], "q"), ("DequantizeLinear", ["q", "many"], "y")],
+            "q",
+            "point [2] does not fit",
+        ),
         (
             [("QuantizeLinear", ["x", *PAIR], "q"), ("Add", ["q", "q"], "a"), ("DequantizeLinear", ["a", *PAIR], "y")],
             "a",
@@ -115,7 +119,7 @@ PAIR = ("s", "z")
 )
 def test_refusals(tmp_path: Path, nodes: list[tuple[str, list[str], str]], node: str, words: str) -> None:
     made = [helper.make_node(op, inputs, [out], name=out) for op, inputs, out in nodes]
-    stored = {"s": SCALE, "z": np.asarray(np.int8(0)), "many": np.full(3, 0.1, np.float32)}
+    stored = {"s": SCALE, "z": np.asarray(np.int8(0)), "many": np.full(2, 0.1, np.float32)}
     model = model_of(made, stored, ["N", 3], opset=19)
     model.graph.initializer.append(helper.make_tensor("f8", TensorProto.FLOAT8E4M3FN, [], [0.0]))
     problems = check_model(saved(model, tmp_path)).diagnostics

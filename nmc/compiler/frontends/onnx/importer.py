@@ -52,6 +52,7 @@ class Patch:
         dropped: optional inputs that it does without.
         attributes: new values of attributes that the node has.
         passes_on: the node does nothing but hand on its first input.
+        shape: the node reshapes each sample to it.
     """
 
     inputs: dict[int, Array] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Patch:
     dropped: set[int] = field(default_factory=set)
     attributes: dict[str, int] = field(default_factory=dict)
     passes_on: bool = False
+    shape: Shape | None = None
 
 
 class GraphBuilder:
@@ -147,6 +149,10 @@ class GraphBuilder:
     def is_used(self, tensor: str) -> bool:
         """Whether a node or the output reads a tensor."""
         return tensor in self._used
+
+    def is_read(self, tensor: str) -> bool:
+        """Whether a node reads a tensor."""
+        return tensor in self._read
 
     def keeps_one(self, node: Node, rest: Shape) -> bool:
         """Whether nothing is left behind the batch of a node's output, and one axis of size 1 may stay there.

@@ -165,14 +165,20 @@ def _fix_batches(model: onnx.ModelProto) -> list[tuple[int, onnx.TensorShapeProt
     return found
 
 
-INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {TensorProto.INT8: np.dtype(np.int8), TensorProto.UINT8: np.dtype(np.uint8)}
+_ENDS = {
+    TensorProto.INT8: np.int8,
+    TensorProto.UINT8: np.uint8,
+    TensorProto.INT16: np.int16,
+    TensorProto.UINT16: np.uint16,
+}
+INTEGER_ENDS: Mapping[int, np.dtype[Any]] = {kind: np.dtype(own) for kind, own in _ENDS.items()}
 """Types that the input and the outputs of a quantized model may have."""
 
 _MOVES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
 
 def float_ends(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """Give a model with 8-bit integers at its ends floats there, in place.
+    """Give a model with integers of `INTEGER_ENDS` at its ends floats there, in place.
 
     An input's floats hold the same integers. The outputs become real numbers, with the scale
     and zero point of the QuantizeLinear that makes them.

@@ -150,16 +150,18 @@ def fitted(graph: GraphBuilder, tensor: str, shape: Shape) -> Array:
 
 
 def _affine(node: Node, graph: GraphBuilder, source: str, scale: Array, shift: Array) -> None:
-    """``scale * x + shift`` element by element, as the simplest layer that says it."""
+    """``scale * x + shift`` element by element."""
+    graph.add(node, affine(scale, shift), (source,), scale.shape)
+
+
+def affine(scale: Array, shift: Array) -> BatchNorm | Linear:
+    """``scale * x + shift`` element by element, as the simplest layer that says it; both of the shape of x."""
     shape = scale.shape
     rows = [array.reshape(shape[0], -1) for array in (scale, shift)]
     even = [bool(np.all(row == row[:, :1])) for row in rows]
     if all(even):
-        graph.add(node, BatchNorm(rows[0][:, 0].copy(), rows[1][:, 0].copy()), (source,), shape)
-        return
+        return BatchNorm(rows[0][:, 0].copy(), rows[1][:, 0].copy())
     if even[0]:
-        graph.add(node, Linear(Skip(rows[0][:, 0].copy(), shape), shift), (source,), shape)
-        return
+        return Linear(Skip(rows[0][:, 0].copy(), shape), shift)
     index = np.arange(size(shape))
-    sparse = sparse_from_synapses(index, index, scale.reshape(-1), shape, shape)
-    graph.add(node, Linear(sparse, shift), (source,), shape)
+    return Linear(sparse_from_synapses(index, index, scale.reshape(-1), shape, shape), shift)

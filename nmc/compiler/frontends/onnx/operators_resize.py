@@ -15,6 +15,9 @@ from nmc.compiler.frontends.onnx.operators_move import probed, with_inputs
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Shape, Sparse, sparse_from_synapses
 from nmc.ir.layers import Linear
 
+PROBE_MAX = 2**24
+"""Numbers of a probe of a whole activation (64 MiB)."""
+
 
 def import_resize(node: Node, graph: GraphBuilder) -> None:
     """Nearest, linear and cubic, any coordinates and scales: a fixed linear map along each axis."""
@@ -54,7 +57,8 @@ def _axis_map(node: Node, graph: GraphBuilder, axis: int, size: int, wanted: int
     """What a Resize does along one axis, as a matrix (wanted, size)."""
     scale = _scale(node, graph, axis)
     if scale is not None and int(np.float32(scale) * np.float32(size)) != wanted:
-        raise Refusal("operator-unsupported", f"it makes {wanted} of {size} by the factor {scale:g}", "name the sizes")
+        # A factor that follows from the sizes of other axes is rounded as no factor that is named.
+        return _whole_map(node, graph, axis, scale)
     if size == wanted and scale in (None, 1.0):
         return np.eye(size)
     left_out = ("axes", "keep_aspect_ratio_policy")
@@ -73,6 +77,18 @@ def _axis_map(node: Node, graph: GraphBuilder, axis: int, size: int, wanted: int
     except FoldError as error:
         raise Refusal("operator-unsupported", f"ONNX Runtime cannot resize one axis: {error}", SMALLER) from error
     return np.asarray(made.reshape(size, wanted).T, dtype=np.float64)
+
+
+def _whole_map(node: Node, graph: GraphBuilder, axis: int, scale: float) -> Array:
+    """`_axis_map`, of the node as it is: other axes hold ones, which every interpolation keeps."""
+    shape = graph.activation(node, 0)
+    size = shape[axis]
+    if not node.input(3) or 0 in node.integers("axes", (0,)) or math.prod(shape) * size > PROBE_MAX:
+        raise Refusal("operator-unsupported", f"it resizes {size} by the factor {scale:g}", "name the sizes")
+    units = np.eye(size, dtype=np.float32).reshape(size, *(size if a == axis else 1 for a in range(len(shape))))
+    units = np.ascontiguousarray(np.broadcast_to(units, (size, *shape)))
+    made = np.moveaxis(probed(node, graph, (units, units)).at[0], axis + 1, -1)
+    return np.asarray(made.reshape(size, -1, made.shape[-1])[:, 0].T, dtype=np.float64)
 
 
 def _scale(node: Node, graph: GraphBuilder, axis: int) -> float | None:

@@ -24,7 +24,7 @@ def import_identity(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_cast(node: Node, graph: GraphBuilder) -> None:
-    """From floats, or from an input of 8-bit integers, to floats: removed."""
+    """From floats, or from an input of integers, to floats: removed."""
     kind = node.integer("to", 0)
     if kind != TensorProto.FLOAT:
         name = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else str(kind)
@@ -57,14 +57,19 @@ def import_dropout(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_flatten(node: Node, graph: GraphBuilder) -> None:
-    """Everything behind the batch into one axis."""
+    """Everything behind the batch into one axis; from a later axis at an output, where the batch stays apart."""
     shape = graph.activation(node, 0)
     axis = node.integer("axis", 1)
     axis += len(shape) + 1 if axis < 0 else 0
     if axis == 0 and graph.batch == 1:
         graph.patch(node).attributes["axis"] = 1
     elif not 1 <= axis <= len(shape) or math.prod(shape[: axis - 1]) != 1:
-        raise Refusal("operator-unsupported", f"it flattens from axis {axis} and moves the batch", _KEEP_BATCH)
+        if not 1 < axis <= len(shape) or graph.is_read(node.proto.output[0]):
+            raise Refusal("operator-unsupported", f"it flattens from axis {axis} and moves the batch", _KEEP_BATCH)
+        rest = math.prod(shape[: axis - 1]), math.prod(shape[axis - 1 :])
+        graph.patch(node).shape = rest
+        graph.add(node, Reshape(), (node.input(0),), rest)
+        return
     graph.add(node, Reshape(), (node.input(0),), (math.prod(shape),))
 
 

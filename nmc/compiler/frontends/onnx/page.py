@@ -19,16 +19,17 @@ _ABOUT = """\
 Exact means exact before coding: weights and messages are rounded to the chip's integers afterwards.
 
 **Quantization of the file.** Weights behind `DequantizeLinear` are folded to the real numbers that they stand for.
-Between activations the scale and zero point of a `QuantizeLinear` say which range a value has: it is clipped to that
-range and not rounded, since the code of the messages on the chip rounds. For equal inputs a layer then lies half a
-step of the file beside ONNX Runtime at the most, before the chip's own rounding; the ranges are the file's and are not
-fitted again. No clip is made behind the input, where the calibration inputs stay inside the range, and behind a
-softmax, sigmoid or argmax at the end. An input of 8-bit integers takes the same integers as numbers; an output of 8-bit
-integers gives the real numbers that they stand for.
+Between activations the scale and zero point of a `QuantizeLinear`, for a tensor, an axis or blocks, say which range a
+value has and where it is rounded: the ranges and steps are the file's and are not fitted again. No clip is made behind
+the input, where the calibration inputs stay inside the range, and behind a softmax, sigmoid or argmax at the end. An
+input of 8- or 16-bit integers takes the same integers as numbers; an output of such integers gives the real numbers
+that they stand for.
 
-Graded coding stores the file's integers as weights where the target has room for them and what the layer reads has one
-scale, and takes the input at the file's scale. Messages are the file's integers where a power of two leads from the
-scale of the sums to the file's; elsewhere their step is a finer one. Ties are rounded up, not to even.
+In graded coding messages are the file's integers, less the zero point. Where powers of two lead from the scales that a
+layer reads to its own, the file's integers are the stored weights, too. Elsewhere a population makes the sum first, in
+steps that are a fraction of the file's, with two stored weights for each synapse, and the next one rounds it: the note
+`quantization-imported` says how far those sums are off. Ties are rounded up, not to even. Other codings take the
+ranges from the file, and steps of their own.
 
 **Test models.** The suite runs the 1,884 node cases and the 140 converted models of the `onnx` package: each compiles
 and matches, or is refused by name as `tests/conformance/refusals.toml` says; `python -m tests.conformance` prints the

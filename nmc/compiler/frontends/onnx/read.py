@@ -248,7 +248,7 @@ def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names
         ]
         batch, ones, dims, sample, each = made
         stored[ones] = np.ones(array.ndim, dtype=np.int64)
-        stored[sample] = array[None].astype(np.float32)
+        stored[sample] = array[None] if array.dtype.kind in "iu" else array[None].astype(np.float32)
         before += [
             helper.make_node("Shape", [data], [batch], name=batch, start=0, end=1),
             helper.make_node("Concat", [batch, ones], [dims], name=dims, axis=0),
@@ -258,6 +258,10 @@ def _patched(node: onnx.NodeProto, patch: Patch, stored: dict[str, Array], names
     for attribute in node.attribute:
         if attribute.name in patch.attributes:
             attribute.i = patch.attributes[attribute.name]
+    if patch.shape is not None:
+        wanted = _fresh(f"{node.output[0]}_shape", names)
+        stored[wanted] = np.array([0, *patch.shape], dtype=np.int64)
+        node.CopyFrom(helper.make_node("Reshape", [node.input[0], wanted], node.output[:1], name=node.name))
     if patch.passes_on:
         node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name))
     return [*before, node]
