@@ -11,6 +11,7 @@ from nmc.passes.partition.greedy import PartitionGreedy
 from nmc.passes.partition.kernighan_lin import PartitionKernighanLin
 from nmc.passes.partition.metis import PartitionMetis
 from nmc.passes.partition.overlap import PartitionOverlap
+from nmc.passes.partition.require_room import RequireRoom
 from nmc.passes.partition.tiles import PartitionTiles
 
 PARTITIONERS = ("auto", "overlap", "tiles", "greedy", "kernighan-lin", "metis")
@@ -24,6 +25,7 @@ __all__ = [
     "PartitionMetis",
     "PartitionOverlap",
     "PartitionTiles",
+    "RequireRoom",
     "partition_passes",
 ]
 
@@ -31,7 +33,7 @@ __all__ = [
 def partition_passes(
     name: str, chips: int | None = None, optimise: str = "energy", effort: str = "normal"
 ) -> tuple[Pass, ...]:
-    """The passes of a partitioner.
+    """The passes of a partitioner, behind the one that refuses what cannot fit.
 
     Args:
         name: one of `PARTITIONERS`.
@@ -42,20 +44,20 @@ def partition_passes(
     Raises:
         NmcError: unknown name (exit 2).
     """
-    searched = "high" if effort == "high" else "normal"
+    searched, room = "high" if effort == "high" else "normal", RequireRoom(chips)
     match name:
         case "auto":
-            return (PartitionAuto(chips, optimise, effort=searched),)
+            return (room, PartitionAuto(chips, optimise, effort=searched))
         case "overlap":
-            return (PartitionOverlap(optimise, effort=searched),)
+            return (room, PartitionOverlap(optimise, effort=searched))
         case "tiles":
-            return (PartitionTiles(),)
+            return (room, PartitionTiles())
         case "greedy":
-            return (PartitionGreedy(),)
+            return (room, PartitionGreedy())
         case "kernighan-lin":
-            return (PartitionKernighanLin(),)
+            return (room, PartitionKernighanLin())
         case "metis":
-            return (PartitionMetis(),)
+            return (room, PartitionMetis())
     near = difflib.get_close_matches(name, PARTITIONERS, n=1)
     raise NmcError.single(
         "unknown-partitioner",

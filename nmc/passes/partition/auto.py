@@ -63,7 +63,7 @@ class PartitionAuto:
         available = (self.chips or context.target.grid.chips) * context.target.grid.cores_per_chip
         large = sum(p.neurons for p in chip_populations(program)) > LARGE
         tries = 1 if large else self.tries
-        overlap = overlap_partition(model, context.generator("partition-overlap"), self.optimise, tries)
+        overlap = overlap_partition(model, context.generator("partition-overlap"), self.optimise, tries, self.effort)
         if self.optimise == "latency" or large:
             return overlap
         swapper = PartitionKernighanLin()

@@ -10,6 +10,7 @@ from nmc.ir.mapping import HOST
 from nmc.kernels.partition_dissolve import dissolve
 from nmc.kernels.partition_graph import Graph, cluster, contract, graph_of
 from nmc.kernels.partition_growth import grown
+from nmc.kernels.partition_join import join_parts, messages_sent
 from nmc.kernels.partition_kway import move_neurons
 from nmc.kernels.partition_search import cut_weight, refine_all, usage
 from nmc.passes.partition import partition_passes
@@ -20,7 +21,7 @@ from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.irregular import neuron_graph
 from nmc.passes.partition.macro import is_regular
 from nmc.passes.partition.mt_kahypar import is_installed, mt_kahypar_parts
-from nmc.passes.partition.overlap_cores import graph_parts, regular_graph
+from nmc.passes.partition.overlap_cores import graph_parts, regular_graph, sent_by_cores
 from nmc.passes.partition.traffic import traffic
 from nmc.passes.partition.units import OPERATIONS
 from tests.passes.networks import SMALL, conv_net, resnet20
@@ -288,8 +289,56 @@ def test_high_effort_names_the_extra_that_is_missing(monkeypatch):
     monkeypatch.setattr("nmc.passes.partition.mt_kahypar.is_installed", lambda: False)
     target = tight(neurons=64)
     for name in ("auto", "overlap"):
-        (step,) = partition_passes(name, effort="high")
+        step = partition_passes(name, effort="high")[-1]
         with pytest.raises(NmcError) as caught:
             step.run(conv_net(), context(target))
         assert (caught.value.diagnostics[0].slug, caught.value.exit_code) == ("package-missing", ExitCode.MISSING)
         assert "nmc[hypergraph]" in caught.value.diagnostics[0].help
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cores_are_joined_whole_and_keep_every_limit(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 12, len(g.sizes)).astype(np.int32)
+    before, limits = part.copy(), usage(g, part, 12).max(axis=0) * 2
+    joined = join_parts(g, part, 12, limits)
+    assert joined > 0
+    assert len(np.unique(before)) - len(np.unique(part)) == joined
+    # Nodes that were together still are.
+    assert all(len(np.unique(part[before == core])) == 1 for core in np.unique(before))
+    assert (counted(g, part, 12)[1] <= limits).all()
+
+
+def test_cores_are_not_joined_where_a_limit_would_break():
+    g = random_graph(0)
+    part = np.random.default_rng(0).integers(0, 5, len(g.sizes)).astype(np.int32)
+    limits = usage(g, part, 5).max(axis=0)
+    before = part.copy()
+    assert join_parts(g, part, 5, limits) == 0
+    np.testing.assert_array_equal(part, before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_sent_are_those_of_a_recount(seed):
+    g = random_graph(seed)
+    part = np.random.default_rng(seed).integers(0, 5, len(g.sizes)).astype(np.int32)
+    sent = np.zeros(5, dtype=np.int64)
+    for e in np.flatnonzero(g.source >= 0):
+        hearers = {int(part[u]) for u in g.pins[g.starts[e] : g.starts[e + 1]]}
+        hearers |= {int(part[g.source[e]])} if g.own[e] else set()
+        sent[part[g.source[e]]] += len(hearers) * g.amount[e]
+    np.testing.assert_array_equal(messages_sent(g, part, 5), sent)
+
+
+@pytest.mark.parametrize("name", REGULAR)
+def test_output_axons_of_parts_bound_those_of_the_mapping(name):
+    model = DemandModel.of(SMALL[name](), tight(neurons=1000, in_axons=None, out_axons=None), {})
+    macro = regular_graph(model)
+    parts = np.arange(len(macro.graph.sizes)) % 3
+    boxes = [macro.boxes(np.flatnonzero(parts == number).tolist()) for number in range(3)]
+    partitioned = assemble_boxes(model, boxes)
+    used = count_all(partitioned, model.target)
+    bound = sent_by_cores(model, macro, parts)
+    assert sum(use.out_axons for use in used.values()) <= bound.sum()
+    if all((p.connectivity.weight != 0).all() for p in model.network.projections):
+        assert sorted(use.out_axons for use in used.values()) == sorted(bound.tolist())

@@ -124,6 +124,6 @@ def two_layers(change: dict[str, object]) -> Network:
 @pytest.mark.parametrize("partitioner", PARTITIONERS)
 def test_a_seed_gives_one_partition_of_many_thresholds(partitioner):
     target = tight(neurons=80, in_axons=500, out_axons=None, synapse_bits=10**6, threshold_profiles=4)
-    (step,) = partition_passes(partitioner)
+    step = partition_passes(partitioner)[-1]
     one, two = (step.run(varied(), context(target, seed=3)).clusters for _ in range(2))
     assert one == two

@@ -1,0 +1,137 @@
+"""Large networks are refused before they are mapped, where no mapping can fit the chips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nmc.hardware.target import Target
+from nmc.ir.connectivity import IndexArray, Shape, size
+from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
+from nmc.ir.network import Network, Population
+from nmc.passes.base import Context
+from nmc.passes.partition.assemble import chip_populations
+from nmc.passes.partition.boxes import middle_box
+from nmc.passes.partition.demand import Core, DemandModel
+from nmc.passes.partition.feasibility import LayerFit, feasibility, least_cores
+from nmc.passes.partition.limits import LIMITS, CoreUse, binding_limit
+from nmc.passes.partition.unfit import raise_unfit, report_unfit
+
+LARGE = 1_000_000
+"""Neurons from which on mapping takes long: smaller networks are mapped, and the exact cores are named."""
+
+NAMED = 3
+"""Layers that are named at most."""
+
+
+@dataclass(frozen=True)
+class RequireRoom:
+    """Refuse a large network that needs more cores than there are, or of which a neuron exceeds a core.
+
+    The fewest cores are a bound that no partition can beat, counted in milliseconds per layer; the
+    mapping itself, which would take minutes to say the same, is not tried.
+
+    Attributes:
+        chips: chips that may be used; None: the target's own number.
+    """
+
+    name: ClassVar[str] = "require-room"
+    stage: ClassVar[str] = "partition"
+    consumes: ClassVar[type[Network]] = Network
+    produces: ClassVar[type[Network]] = Network
+
+    chips: int | None = None
+
+    def run(self, program: Network, context: Context) -> Network:
+        """The same network.
+
+        Raises:
+            NmcError: it does not fit (exit 4), with what each layer needs.
+        """
+        if sum(p.neurons for p in chip_populations(program)) <= LARGE:
+            return program
+        model = DemandModel.of(program, context.target, {})
+        fits = feasibility(model)
+        for fit in fits:
+            if fit.exceeded:
+                report_unfit(
+                    model, program.by_name[fit.layer], _unread(program.by_name[fit.layer]), context.diagnostics
+                )
+        raise_unfit(model, [], context.diagnostics)
+        chips = self.chips or context.target.grid.chips
+        least, limit = least_cores(model)
+        if least > chips * context.target.grid.cores_per_chip:
+            raise _refusal(model, fits, least, limit, chips)
+        return program
+
+
+def _unread(population: Population) -> IndexArray:
+    """No destinations: output axons depend on the mapping."""
+    return np.zeros(population.shape, dtype=np.int64)
+
+
+def _refusal(model: DemandModel, fits: tuple[LayerFit, ...], least: int, limit: str, chips: int) -> NmcError:
+    grid = model.target.grid
+    available = chips * grid.cores_per_chip
+    ranked = sorted(fits, key=lambda fit: -fit.least)
+    largest = ranked[0]
+    tiles = estimated_cores(model)
+    would_do = -(-tiles // grid.cores_per_chip)
+    message = (
+        f"the network needs at least {least} cores, because of {limit}, and {least - available} more than the "
+        f"{available} of {chips} chip{'s' if chips > 1 else ''} of target '{model.target.name}'; in equal tiles it "
+        f"takes {tiles}; layer '{largest.layer}' takes most, at least {largest.least}, because of {largest.limit}"
+    )
+    more = (
+        f"--chips {would_do}"
+        if would_do <= grid.chips_max
+        else f"fewer cores: at most {grid.chips_max} chips can be joined, {would_do} would be needed"
+    )
+    advice = next(entry for entry in LIMITS if entry.name == largest.limit).help
+    help = f"any of these may help: (1) {more}; (2) in '{largest.layer}': {advice}; (3) a target with larger cores"
+    origin = model.network.by_name[largest.layer].origin
+    named = ", ".join(f"'{fit.layer}' {fit.least} ({fit.limit})" for fit in ranked[:NAMED])
+    note = f"nothing was mapped; cores by layer at least: {named}; `nmc check` lists all {len(fits)} layers"
+    return NmcError(
+        [
+            Diagnostic("too-many-cores", message, "error", origin, help),
+            Diagnostic("layers-placed", note, "note"),
+        ],
+        ExitCode.DOES_NOT_FIT,
+    )
+
+
+def estimated_cores(model: DemandModel) -> int:
+    """Cores that equal tiles of every layer take, where layers of less than a core share one."""
+    total = 0.0
+    for population in chip_populations(model.network):
+        tile, share = _tile(model, population)
+        count = size(tuple(-(-n // step) for n, step in zip(population.shape, tile, strict=True)))
+        total += count if count > 1 else share
+    return max(int(-(-total // 1)), 1)
+
+
+def _tile(model: DemandModel, population: Population) -> tuple[Shape, float]:
+    """A tile that fits a core, found by halving the axis that helps most, and how full the core then is."""
+    target: Target = model.target
+
+    def filling(tile: Shape) -> float:
+        box = middle_box(population.shape, tile)
+        use: CoreUse = Core(model).use_with(model.demand(population.name, box))
+        return binding_limit(use, target.core)[1]
+
+    tile = population.shape
+    while size(tile) > target.core.neurons:
+        tile = _halved(tile, max(range(len(tile)), key=lambda axis: tile[axis]))
+    share = filling(tile)
+    while share > 1 and size(tile) > 1:
+        share, tile = min(
+            (filling(shape), shape) for shape in (_halved(tile, axis) for axis in range(len(tile)) if tile[axis] > 1)
+        )
+    return tile, share
+
+
+def _halved(tile: Shape, axis: int) -> Shape:
+    return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])
