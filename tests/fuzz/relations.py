@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from tests.fuzz.exporters import other_exporter
+
 Relation = Callable[[np.random.Generator, onnx.ModelProto], onnx.ModelProto]
 
 
@@ -201,11 +203,14 @@ def _permute(
 TURNED = ("permuted channels",)
 """Relations whose integers come out in another order: read-outs are the same, weights are turned."""
 
+ROUNDED = ("other exporter",)
+"""Relations whose constants come from other roundings: read-outs differ by what quantization explains."""
+
 RELATIONS: dict[str, Relation] = {
     function.__name__.replace("_", " "): function
     for function in (
         renamed, reordered, with_identities, constants_stored, another_batch, converted, listed_as_inputs,
-        permuted_channels,
+        permuted_channels, other_exporter,
     )
 }  # fmt: skip
 """By name; each returns the same object where it has nothing to change."""
