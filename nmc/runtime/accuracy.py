@@ -46,7 +46,12 @@ class CurvePoint:
 
     def to_dict(self) -> dict[str, object]:
         """The form of the ``--json`` contract."""
-        return {"timesteps": self.timesteps, "top1": self.top1, "nrmse": self.nrmse}
+        return {
+            "timesteps": self.timesteps,
+            "top1": self.top1,
+            "agreement": self.agreement,
+            "nrmse": self.nrmse,
+        }
 
 
 @dataclass(frozen=True)

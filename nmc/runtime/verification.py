@@ -13,11 +13,13 @@ from nmc.ir.diagnostic import Diagnostic
 from nmc.ir.network import Network, Population
 from nmc.ir.neurons import Source
 from nmc.ir.reference import encode, per_channel
+from nmc.runtime.accuracy import CurvePoint
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.attribution import REMEDIES, Attribution, attribute, attribution_table, worst
 from nmc.runtime.device import Device, Execution, Trace
 from nmc.runtime.error_model import error_bounds, inner_values
 from nmc.runtime.oracle_process import Oracle, open_oracle
+from nmc.runtime.over_steps import over_steps, over_steps_table
 from nmc.runtime.session import input_values, require
 from nmc.runtime.simulator import simulate
 from nmc.runtime.tables import Shown, TextTable
@@ -122,6 +124,7 @@ class Verification(Shown):
         diagnostics: an error per layer outside its bound and per difference of the device.
         samples: how many were compared.
         attribution: where the error of each layer comes from; empty for a network with loops.
+        curve: the first output after 1 ... T input steps, against ONNX Runtime.
     """
 
     layers: tuple[LayerResult, ...]
@@ -129,6 +132,7 @@ class Verification(Shown):
     diagnostics: tuple[Diagnostic, ...] = ()
     samples: int = 0
     attribution: tuple[Attribution, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
 
     @property
     def first_bad_layer(self) -> str | None:
@@ -155,7 +159,9 @@ class Verification(Shown):
         )
         columns = ("layer", "#max error", "#rmse", "#bound on rmse", "#correlation", "verdict")
         layers = TextTable(f"against ONNX Runtime, {self.samples:,} samples", columns, rows)
-        return (layers, attribution_table(self.attribution)) if self.attribution else (layers,)
+        split = (attribution_table(self.attribution),) if self.attribution else ()
+        curve = (over_steps_table(self.curve, self.samples),) if len(self.curve) > 1 else ()
+        return layers, *split, *curve
 
     def tables(self) -> tuple[TextTable, ...]:
         """Every layer against ONNX Runtime, and the device against the simulator."""
@@ -172,6 +178,7 @@ class Verification(Shown):
             "layers": [layer.to_dict() for layer in self.layers],
             "first_bad_layer": self.first_bad_layer,
             "attribution": [row.to_dict() for row in self.attribution],
+            "curve": [point.to_dict() for point in self.curve],
             "bit_exact": self.bit_exact.to_dict() if self.bit_exact else None,
         }
 
@@ -192,7 +199,7 @@ def verify(artifact: Artifact, x: Array, *, device: Device | None = None, isolat
         require(device)
     network, inputs = artifact.network, encode(artifact.network, x)
     with open_oracle(artifact.source_onnx, isolated=isolated) as oracle:
-        wanted = _wanted(network, oracle, x)
+        wanted, outputs = _wanted(network, oracle, x), oracle.outputs(x)
     found = decoded_values(artifact, inputs)
     inner = inner_values(network, artifact.graph, x, wanted)
     layers = _layers(network, wanted, found, error_bounds(network, artifact.spiking, wanted, inner))
@@ -214,7 +221,7 @@ def verify(artifact: Artifact, x: Array, *, device: Device | None = None, isolat
     exact = compare_with_device(artifact, inputs, device) if device is not None else None
     split = () if network.recurrent else _attribution(artifact, inputs, wanted)
     findings = (*errors, *_device_findings(exact), *far_from_float(network, split), *notes)
-    return Verification(layers, exact, findings, len(x), split)
+    return Verification(layers, exact, findings, len(x), split, over_steps(artifact, inputs, outputs))
 
 
 def _attribution(artifact: Artifact, inputs: Array, wanted: Mapping[str, Array]) -> tuple[Attribution, ...]:

@@ -74,10 +74,10 @@ def test_without_labels_top1_is_null() -> None:
 
 def test_json_contract() -> None:
     document = evaluate(residual_artifact(), labelled()).to_dict()
-    keys = "samples stages curve outputs spikes_per_inference synops_per_inference seconds samples_per_second"
+    keys = "samples stages curve outputs stopping spikes_per_inference synops_per_inference seconds samples_per_second"
     assert list(document) == keys.split()
     assert list(document["stages"][0]) == ["stage", "top1", "agreement", "nrmse"]  # type: ignore[index]
-    assert list(document["curve"][0]) == ["timesteps", "top1", "nrmse"]  # type: ignore[index]
+    assert list(document["curve"][0]) == ["timesteps", "top1", "agreement", "nrmse"]  # type: ignore[index]
     (output,) = document["outputs"]  # type: ignore[misc]
     assert list(output) == ["output", "classes", "against", "stages", "curve"]
     assert (output["output"], output["classes"], output["against"]) == ("logits", True, "onnx")

@@ -70,7 +70,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json_contract() -> None:
     document = json.loads(json.dumps(verify(residual_artifact(), X, device=Simulator()).to_dict(), allow_nan=False))
-    assert list(document) == ["layers", "first_bad_layer", "attribution", "bit_exact"]
+    assert list(document) == ["layers", "first_bad_layer", "attribution", "curve", "bit_exact"]
     assert list(document["layers"][0]) == ["name", "max_error", "rmse", "correlation", "bound", "ok"]
     assert document["bit_exact"] == {
         "device": "sim",
