@@ -15,8 +15,7 @@ from simulation_networks import one_core_each
 from nmc.backends.api import Options
 from nmc.compiler.calibration import CalibrationOracle
 from nmc.compiler.frontends.isolation import read_isolated
-from nmc.compiler.plugins import find_target, pipeline_of
-from nmc.hardware.target import Target
+from nmc.compiler.plugins import find_target, load_backend, pipeline_of
 from nmc.ir.diagnostic import DiagnosticSink
 from nmc.ir.layers import LayerGraph
 from nmc.ir.network import Network
@@ -110,11 +109,6 @@ class Passes:
         oracle.follow(graph)
         return cls(graph, context)
 
-    @property
-    def target(self) -> Target:
-        """The chip."""
-        return self.context.target
-
     def network(self, options: Options, *, calibrated: bool = True) -> Network:
         """The integer network.
 
@@ -122,9 +116,9 @@ class Passes:
             options: of a compile.
             calibrated: else calibrate-layers is left out: not even biases are corrected.
         """
-        backend, target = find_target("loihi2")
+        target = self.context.target
         program: object = self.graph
-        for step in pipeline_of(backend, target, options).steps:
+        for step in pipeline_of(load_backend(target.family), target, options).steps:
             if step.stage in ("convert", "align", "quantize") and (calibrated or not isinstance(step, CalibrateLayers)):
                 program = step.run(program, replace(self.context, diagnostics=DiagnosticSink()))
         if not isinstance(program, Network):

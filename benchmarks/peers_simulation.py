@@ -3,9 +3,10 @@
     python benchmarks/peers_simulation.py --data DIR [--python PYTHON] [--images 80]
         [--networks reference,mnist_cnn] [--json FILE]
 
-``reference`` is the small network of `simulation_networks.py`, ``mnist_cnn`` that of ``DIR/models`` compiled for loihi2;
-both with T = 32. PYTHON is an interpreter that has the extra ``peers``; what it lacks is "not run". Milliseconds of
-processor time per image, one thread, medians; answers (spikes of every layer and the read-out) are compared with ours.
+``reference`` is the small network of `simulation_networks.py`, ``mnist_cnn`` that of ``DIR/models`` compiled for
+loihi2; both with T = 32. PYTHON is an interpreter that has the extra ``peers``; what it lacks is "not run".
+Milliseconds of processor time per image, one thread, medians; answers (spikes of every layer and the read-out) are
+compared with ours.
 """
 
 from __future__ import annotations

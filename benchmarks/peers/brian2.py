@@ -1,9 +1,9 @@
 """A recurrent reservoir in Brian2's C++ code: ``python -m peers.brian2 FILE.npz``.
 
 FILE holds ``source``, ``target`` and ``weight`` of the synapses, ``drive`` (what the input adds to each neuron's sum in
-each step), ``bias``, ``v0`` and ``theta`` in units of v, ``du``, ``dv`` and ``timesteps``: docs/arithmetic.md's LIF, of which
-the updates below are the copy, exact in float64. Prints steps per second of processor time, the start of the
-program taken off, and the spikes of each neuron.
+each step), ``bias``, ``v0`` and ``theta`` in units of v, ``du``, ``dv`` and ``timesteps``. The updates below are those
+of the LIF of docs/arithmetic.md, exact in float64. Prints steps per second of processor time, the start of the program
+taken off, and the spikes of each neuron.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An integer network as plain layers in PyTorch: what the simulators of other tools are given.
 
 The file of `peers_simulation.py` holds, for layer n, ``w{n}`` (a kernel or a matrix), ``stride{n}``, ``pads{n}``,
-``groups{n}``, ``shift{n}``, ``theta{n}``, ``bias{n}`` and ``v0{n}`` by channel in units of v; the last layer only adds up
-and has no theta. Numbers are float32, in which all of these sums are exact.
+``groups{n}``, ``shift{n}``, ``theta{n}``, ``bias{n}`` and ``v0{n}`` by channel in units of v; the last layer only adds
+up and has no theta. Numbers are float32, in which all of these sums are exact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sinabs' IAF neurons on our integers: ``python -m peers.simulate_sinabs FILE.npz`` (`peers.layers` says what is in it)."""
+"""Sinabs' IAF neurons on our integers: ``python -m peers.simulate_sinabs FILE.npz`` (see `peers.layers`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch alone, in the best form that we know: ``python -m peers.torch FILE.npz`` (`peers.layers` says what is in it)."""
+"""PyTorch alone, in the best forms that we know: ``python -m peers.torch FILE.npz`` (see `peers.layers`)."""
 
 from __future__ import annotations
 
