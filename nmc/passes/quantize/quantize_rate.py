@@ -25,6 +25,7 @@ from nmc.ir.neurons import (
     spike_levels,
 )
 from nmc.ir.reference import per_channel
+from nmc.ir.verify_network import SHIFT_LIMIT
 from nmc.kernels.propagate import largest_products, row_sums
 from nmc.passes.base import Context
 from nmc.passes.quantize.fixed_point import (
@@ -46,6 +47,9 @@ SKIP_LEVELS = 128
 
 SKIP_SHIFT_MAX = 6
 """Finer units than 1/64 of the weights' own gain nothing: the potential has 6 fractional bits."""
+
+BITS_LOST = 3
+"""Sums are shifted right where all weights would lose as many bits: every shift floors, in each step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +210,9 @@ class _Fit:
         """
         neuron = self.population.neuron
         unit = self._first_unit()
-        shift = -self._finer_by(unit)
+        finer, small = self._finer_by(unit), self._smaller_by(unit)
+        # Sums are shifted left for the sake of a skip, or right for that of a bias or threshold.
+        shift, unit = (-finer, unit) if finer else (small, unit / 2.0**small)
         exponent_min = self.target.weights.exponent_min
         for _ in range(64):
             scaled = self._scale(unit * 2.0**shift, shift)
@@ -290,6 +296,20 @@ class _Fit:
         # The skip itself must stay within its own left shift.
         room = limit + int(np.floor(np.log2(self.grid.top / ratios.max()) + 1e-9))
         return max(min(wanted, limit, room), 0)
+
+    def _smaller_by(self, unit: Array) -> int:
+        """Right shift of the main sums with which the weights of a channel fill their range; 0 where few bits are lost.
+
+        A bias or threshold that is far larger than the weights asks for a unit in which all of them
+        round to little or nothing.
+        """
+        largest = np.max([largest_products(p.connectivity) for p in self._main()], axis=0)
+        if not largest.any():
+            return 0
+        room = float((self.grid.top * unit[largest > 0] / largest[largest > 0]).min())
+        exponent_min = self.target.weights.exponent_min
+        lost = min(int(np.log2(room) + 1e-9), SHIFT_LIMIT if exponent_min is None else -exponent_min)
+        return lost if lost >= BITS_LOST else 0
 
     def _by_channel(self, values: Array) -> Array:
         """Largest magnitude of a neuron parameter in each channel."""

@@ -301,6 +301,28 @@ def test_wide_weights_are_used() -> None:
     assert error(rate(replace(LOIHI_WIDTHS, weights=wide))) < error(rate()) + 0.01
 
 
+def test_weights_far_smaller_than_their_bias_are_stored_finely_and_their_sums_shifted() -> None:
+    weight = RNG.uniform(-1, 1, (4, 2, 3, 3))
+    bias = np.array([1000.0, 3000.0, 500.0, 2000.0])
+    layers = [
+        layer("x", Input(), (), (2, 6, 6)),
+        layer("c", Linear(Conv2d(weight, (2, 6, 6)), bias), ("x",), (4, 4, 4)),
+        layer("r", Relu(), ("c",), (4, 4, 4)),
+        layer("y", Linear(Dense(RNG.normal(size=(3, 64)), (4, 4, 4), (3,)), np.zeros(3)), ("r",), (3,)),
+    ]
+    graph = LayerGraph("biased", tuple(layers), ("y",))
+    context = context_for(graph, X)
+    real = AlignWindows().run(ConvertRate(32).run(graph, context), context)
+    stored = QuantizeRate().run(real, context)
+    (before,), (after,) = real.incoming["r"], stored.incoming["r"]
+    assert after.shift >= 3 and np.abs(after.connectivity.weight).max() > 127
+    # One unit per channel: the weights are the real ones, rounded to few percent of the largest.
+    ratio = after.connectivity.weight / before.connectivity.weight
+    unit = np.median(ratio.reshape(4, -1), axis=1)[:, None, None, None]
+    error = np.abs(after.connectivity.weight - unit * before.connectivity.weight).max()
+    assert error < 0.03 * np.abs(after.connectivity.weight).max()
+
+
 def test_a_chip_whose_widths_leave_no_weight_is_refused() -> None:
     blind = replace(LOIHI_WIDTHS.neurons, bias_mantissa_max=1, bias_exponent_max=0)
     with pytest.raises(NmcError) as caught:
