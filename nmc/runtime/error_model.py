@@ -36,7 +36,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, Sparse, size
 from nmc.ir.layers import LayerGraph
-from nmc.ir.network import PARTS, SUM, Network, Population, Projection
+from nmc.ir.network import PARTS, REST, SUM, Network, Population, Projection
 from nmc.ir.neurons import IF, LIF, Graded, GradedReLU, Reset, SigmaDelta, Source, spike_levels
 from nmc.ir.reference import per_channel
 from nmc.kernels.graph import execute_graph
@@ -127,13 +127,25 @@ class _Link:
     grid: Array
 
     @classmethod
-    def between(cls, real: Projection, after: Projection, ratio: Array) -> _Link:
-        """Pair two projections; ``ratio`` is the source's unit after by its unit before, (C,)."""
+    def between(cls, real: Projection, after: Projection, ratio: Array, rest: Projection | None = None) -> _Link:
+        """Pair two projections; ``ratio`` is the source's unit after by its unit before, (C,).
+
+        Each synapse may have two stored weights: the second ones are those of ``rest``.
+        """
         connectivity = after.connectivity
-        factor = np.exp2(-_by_row(after.shift.astype(np.float64), connectivity))
-        step = max(int(np.gcd.reduce(connectivity.weight, axis=None)), 1)
         weight = real.connectivity.weight * _by_column(ratio, connectivity)
-        return cls(connectivity, weight, connectivity.weight * factor, step * factor)
+        stored, grid = cls._stored(after)
+        if rest is not None:
+            added, grid = cls._stored(rest)
+            stored = stored + added
+        return cls(connectivity, weight, stored, grid)
+
+    @staticmethod
+    def _stored(projection: Projection) -> tuple[Array, Array]:
+        """Stored weights behind their shift, and their step."""
+        weight = projection.connectivity.weight
+        factor = np.exp2(-_by_row(projection.shift.astype(np.float64), projection.connectivity))
+        return weight * factor, max(int(np.gcd.reduce(weight, axis=None)), 1) * factor
 
 
 def _units(links: Sequence[_Link], channels: int) -> Array:
@@ -238,9 +250,13 @@ def _in_one_step(network: Network, projection: Projection, real: Projection) -> 
         return None  # Cut synapse by synapse: its rounding is not known weight by weight.
     groups = real.connectivity.groups if isinstance(real.connectivity, Conv2d) else 1
     weight = operator.weight.reshape(groups, operator.groups // groups, shape[0] // groups, -1).swapaxes(1, 2)
-    unit = int(projection.connectivity.weight.max())
+    unit, shift = int(projection.connectivity.weight.max()), projection.shift
+    relay = network.by_name[parts.target].neuron
+    if isinstance(relay, LIF):
+        # A signed spike weighs `unit` and stands for a threshold of the sum.
+        shift, unit = shift + (int(relay.threshold) // unit).bit_length() - 1, 1
     whole = real.connectivity.with_weight(weight.reshape(shape).astype(np.int64) * unit)
-    return replace(projection, source=parts.source, connectivity=whole)
+    return replace(projection, source=parts.source, connectivity=whole, shift=shift)
 
 
 def _incoming(
@@ -257,6 +273,8 @@ def _incoming(
     for projection in network.incoming[population.name]:
         stored: Projection | None = projection
         real = before.get(projection.name)
+        if projection.name.endswith(REST):
+            continue  # its weights count with those whose rest they are
         if real is None and projection.name.endswith(SUM):
             real = before.get(projection.name.removesuffix(SUM))
             stored = real and _in_one_step(network, projection, real)
@@ -271,7 +289,8 @@ def _incoming(
         if network.is_integer and stored is not None:
             ratio = np.where(old > 0, new / np.where(old > 0, old, 1.0), 0.0)
             squares = np.where(new > 0, powers[real.source] / np.square(np.where(new > 0, new, 1.0)), 0.0)
-            links.append((_Link.between(real, stored, ratio), squares))
+            rest = next((p for p in network.projections if p.name == projection.name + REST), None)
+            links.append((_Link.between(real, stored, ratio, rest), squares))
     unit = _units([link for link, _ in links], population.shape[0])
     for link, squares in links:
         total += _rounding(link, unit, squares)

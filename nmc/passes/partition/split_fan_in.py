@@ -11,8 +11,9 @@ import numpy as np
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
+from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.network import PARTS, SUM, Network, Population, Projection
-from nmc.ir.neurons import Graded, GradedReLU, Source, spike_levels
+from nmc.ir.neurons import LIF, Graded, GradedReLU, Neuron, Source, spike_levels
 from nmc.ir.origin import Origin
 from nmc.ir.reference import encode
 from nmc.passes.align.align_windows import aligned
@@ -21,6 +22,17 @@ from nmc.passes.partition.assemble import chip_populations
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.feasibility import exceeded_by_one, widest_demand
 from nmc.passes.partition.partial_sums import Cut, cuts, largest_sum, measured_sum
+from nmc.passes.partition.signed_relays import (
+    fits,
+    held_back,
+    is_spiking,
+    relay_neuron,
+    sends_signs,
+    threshold_for,
+)
+
+RELAYS = ("graded", "signed")
+"""How relays send partial sums."""
 
 SPLIT_HELPS = ("in_axons", "synapse_bits")
 """Limits that partial sums help with."""
@@ -48,6 +60,11 @@ class SplitFanIn:
 
     Messages of spiking neurons and inputs have bounds, so that the partial sums fit into a message
     for sure. Graded ones have none: then sums on calibration inputs count, four times as large.
+
+    Attributes:
+        relays: ``graded``, or ``signed``: relays of spiking layers send signed spikes instead, which
+            is not exact (`nmc.passes.partition.signed_relays`). Their thresholds are the largest
+            partial sum of a step on calibration inputs, and what they hold back is said.
     """
 
     name: ClassVar[str] = "split-fan-in"
@@ -55,11 +72,30 @@ class SplitFanIn:
     consumes: ClassVar[type[Network]] = Network
     produces: ClassVar[type[Network]] = Network
 
+    relays: str = "graded"
+
+    @property
+    def exact(self) -> bool:
+        """Whether every population sends the same as before."""
+        return self.relays != "signed"
+
     def run(self, program: Network, context: Context) -> Network:
-        """The network with relays; the same object where every neuron fits a core."""
+        """The network with relays; the same object where every neuron fits a core.
+
+        Raises:
+            NmcError: (exit 2) no such relays.
+        """
+        if self.relays not in RELAYS:
+            raise NmcError.single(
+                "option-invalid",
+                f"{self.name} has no relays '{self.relays}'",
+                ExitCode.USAGE,
+                help=f"relays: {', '.join(RELAYS)}",
+            )
         target, network = context.target, program
         unit = target.weights.step
-        if not sends_sums(target) or not program.is_integer or unit & (unit - 1):
+        signed = not self.exact and sends_signs(target)
+        if not (signed or sends_sums(target)) or not program.is_integer or unit & (unit - 1):
             return program
         wide = too_wide(DemandModel.of(program, target, {}))
         if not wide:
@@ -67,10 +103,15 @@ class SplitFanIn:
         heard = frozenset(p.source for population in wide for p in program.incoming[population.name])
         messages = _Messages(program, heard, context)
         notes: list[tuple[str, Origin]] = []
+        held = 0.0
         for population in wide:
-            before, network = network, _split(network, population, target, messages)
+            before = network
+            if signed and is_spiking(population):
+                network, held = _split(network, population, target, messages, signed=True)
+            elif sends_sums(target):
+                network, held = _split(network, population, target, messages)
             if network is not before:
-                notes.append((_said(before, network, population), population.origin))
+                notes.append((_said(before, network, population, held), population.origin))
         if network is program:
             return program
         network = _with_lags(program, aligned(network, {p.name: p.wait for p in program.populations}))
@@ -92,7 +133,8 @@ def refusal(target: Target, limits: Sequence[str]) -> str:
     if set(SPLIT_HELPS).isdisjoint(limits):
         return "partial sums would not help"
     if not sends_sums(target):
-        return f"partial sums need graded messages, which {target.name} has not"
+        instead = "; --set split-fan-in.relays=signed sends them as signed spikes" if sends_signs(target) else ""
+        return f"partial sums need graded messages, which {target.name} has not{instead}"
     return f"no parts of it fit both the cores and messages of {target.messages.graded_bits} bits"
 
 
@@ -118,13 +160,22 @@ def too_wide(model: DemandModel) -> list[Population]:
     ]
 
 
-def _said(before: Network, after: Network, population: Population) -> str:
+def _said(before: Network, after: Network, population: Population, held: float) -> str:
     relays = sum(p.neurons for p in after.populations if p.name not in before.by_name)
+    added = (
+        f"one neuron of '{population.name}' hears more than a core can: {relays:,} relay neurons add up parts of its "
+    )
+    if held:
+        unit = "of its spikes" if isinstance(population.neuron, LIF) else "of its potential"
+        return (
+            f"{added}{_sources(before, population):,} sources and send signed spikes; one step more, and at the end "
+            f"they hold back {held:.3g} {unit} at most, as long as sums stay within their calibrated range"
+        )
     assumed = any(message_bounds(before, before.by_name[p.source]) is None for p in before.incoming[population.name])
     range_of_sums = f", as long as sums stay within {MARGIN} times their calibrated range" if assumed else ""
     return (
-        f"one neuron of '{population.name}' hears more than a core can: {relays:,} relay neurons add up parts of its "
-        f"{_sources(before, population):,} sources and send the sums; one step more, the same integers{range_of_sums}"
+        f"{added}{_sources(before, population):,} sources and send the sums; one step more, the same "
+        f"integers{range_of_sums}"
     )
 
 
@@ -167,23 +218,30 @@ def message_bounds(network: Network, population: Population) -> tuple[int, int] 
     return spike_levels(population.neuron)
 
 
-def _split(network: Network, population: Population, target: Target, messages: _Messages) -> Network:
-    """The network with projections of one population cut, the largest first, until a neuron fits; or as it is."""
+def _split(
+    network: Network, population: Population, target: Target, messages: _Messages, *, signed: bool = False
+) -> tuple[Network, float]:
+    """The network with projections of one population cut, the largest first, until a neuron fits; or as it is.
+
+    Returns:
+        the network, and what signed relays hold back.
+    """
     left = {p.name: p for p in network.incoming[population.name] if p.name not in network.recurrent}
-    changed = network
+    changed, held = network, 0.0
     while True:
         model = _model(changed, population, target)
         widest = widest_demand(model, population)
         if not exceeded_by_one(model, widest):
-            return changed
+            return changed, held
         inputs = {entry.projection: len(entry.neurons) for entry in widest.inputs if entry.projection in left}
         if not inputs:
-            return network
+            return network, 0.0
         name = max(inputs, key=lambda key: inputs[key])
-        found = _cut(changed, left.pop(name), inputs[name], target, messages)
+        cutter = _cut_signed if signed else _cut
+        found = cutter(changed, left.pop(name), inputs[name], target, messages)
         if found is None:
-            return network
-        changed = found
+            return network, 0.0
+        changed, held = found[0], held + found[1]
 
 
 def _model(network: Network, population: Population, target: Target) -> DemandModel:
@@ -191,19 +249,52 @@ def _model(network: Network, population: Population, target: Target) -> DemandMo
     return DemandModel.of(replace(network, projections=network.incoming[population.name]), target, {})
 
 
-def _cut(network: Network, projection: Projection, fan_in: int, target: Target, messages: _Messages) -> Network | None:
+def _fewest(fan_in: int, target: Target) -> int:
+    return max(-(-fan_in // (target.core.in_axons or fan_in)), 2)
+
+
+def _cut(
+    network: Network, projection: Projection, fan_in: int, target: Target, messages: _Messages
+) -> tuple[Network, float] | None:
     """The network with one projection in two steps; None: no cut fits cores and messages."""
-    fewest = max(-(-fan_in // (target.core.in_axons or fan_in)), 2)
     largest = 2 ** (target.messages.graded_bits - 1) - 1
-    for cut in itertools.islice(cuts(projection.connectivity, fewest), TRIED):
+    for cut in itertools.islice(cuts(projection.connectivity, _fewest(fan_in, target)), TRIED):
         reach = _reach(network, projection, cut, messages)
         if reach <= largest and reach * cut.fan_in * target.weights.step < SUM_LIMIT:
-            relays = _relays(network, projection, cut)
-            changed = _with_relays(network, projection, relays, cut, target)
-            model = _model(changed, relays, target)
-            if not exceeded_by_one(model, widest_demand(model, relays)):
-                return changed
+            # The smallest weight that the target stores stands for one; the shift takes it back.
+            unit = target.weights.step
+            relays = _relays(network, projection, cut, Graded())
+            changed = _with_relays(network, projection, relays, cut, unit, unit.bit_length() - 1)
+            if _fit_cores(changed, relays, target):
+                return changed, 0.0
     return None
+
+
+def _cut_signed(
+    network: Network, projection: Projection, fan_in: int, target: Target, messages: _Messages
+) -> tuple[Network, float] | None:
+    """The same with relays that send signed spikes, and what they hold back."""
+    heard = {p.source for p in network.incoming[projection.target]}
+    bounds = {name: message_bounds(network, network.by_name[name]) for name in heard}
+    known = {name: bound for name, bound in bounds.items() if bound is not None}
+    if len(known) < len(bounds):
+        return None
+    for cut in itertools.islice(cuts(projection.connectivity, _fewest(fan_in, target)), TRIED):
+        seen = messages.of(projection.source)
+        peak = measured_sum(cut, seen) if len(seen) else largest_sum(cut.parts, *known[projection.source])
+        threshold = threshold_for(peak, target)
+        if fits(network, projection, cut, threshold, target, known):
+            relays = _relays(network, projection, cut, relay_neuron(threshold))
+            changed = _with_relays(network, projection, relays, cut, threshold.mantissa, -threshold.exponent)
+            if _fit_cores(changed, relays, target):
+                return changed, held_back(projection, cut, threshold, network.by_name[projection.target])
+    return None
+
+
+def _fit_cores(network: Network, relays: Population, target: Target) -> bool:
+    """Whether every relay fits a core."""
+    model = _model(network, relays, target)
+    return not exceeded_by_one(model, widest_demand(model, relays))
 
 
 def _reach(network: Network, projection: Projection, cut: Cut, messages: _Messages) -> float:
@@ -215,25 +306,25 @@ def _reach(network: Network, projection: Projection, cut: Cut, messages: _Messag
     return MARGIN * measured_sum(cut, seen) if len(seen) else np.inf
 
 
-def _relays(network: Network, projection: Projection, cut: Cut) -> Population:
+def _relays(network: Network, projection: Projection, cut: Cut, neuron: Neuron) -> Population:
     """The population that sends the partial sums of a projection."""
     target = network.by_name[projection.target]
     names = (f"{target.name}/parts{number or ''}" for number in itertools.count())
     name = next(name for name in names if name not in network.by_name)
-    return Population(name, cut.relays, Graded(), replace(target.origin, output=""))
+    return Population(name, cut.relays, neuron, replace(target.origin, output=""))
 
 
-def _with_relays(network: Network, projection: Projection, relays: Population, cut: Cut, target: Target) -> Network:
-    """The network with a projection in two steps, not aligned."""
-    # The smallest weight that the target stores stands for one; the shift takes it back.
-    unit = target.weights.step
+def _with_relays(
+    network: Network, projection: Projection, relays: Population, cut: Cut, unit: int, down: int
+) -> Network:
+    """The network with a projection in two steps, not aligned: a message weighs ``unit`` and is shifted ``down``."""
     parts = Projection(projection.name + PARTS, projection.source, relays.name, cut.parts, projection.origin)
     total = replace(
         projection,
         name=projection.name + SUM,
         source=relays.name,
         connectivity=cut.total.with_weight(cut.total.weight * unit),
-        shift=projection.shift + (unit.bit_length() - 1),
+        shift=projection.shift + down,
         bias=None if projection.bias is None else projection.bias * unit,
     )
     populations = [q for p in network.populations for q in ([relays, p] if p.name == projection.target else [p])]
