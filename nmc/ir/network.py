@@ -96,6 +96,9 @@ class InputSpec:
 PARTS, SUM = " (parts)", " (sum)"
 """What follows the name of a projection that is made in two steps: to the relays, and from them."""
 
+REST = " (rest)"
+"""What follows the name of a projection that stores what the rounded weights of another leave; 0 over reals."""
+
 HEADS = ("", "softmax", "sigmoid", "argmax")
 """What the host can do with the read-out."""
 

@@ -40,8 +40,8 @@ FINE_LIMIT = 1e-3
 
 FINE = Path(__file__).with_name("fine.toml")
 
-FINE_LEVELS = {"quantize-graded.levels": "1048575"}
-"""Messages of 24 bits that leave room for four times the calibrated range."""
+FINE_LEVELS = {"quantize-graded.levels": "1048575", "convert-graded.follow": "false"}
+"""Messages of 24 bits that leave room for four times the calibrated range, and are not rounded as the file asks for."""
 
 TIES = 1e-3
 """Share of quantized values that may fall on the other side of a tie."""

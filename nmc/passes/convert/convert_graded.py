@@ -11,7 +11,7 @@ from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.layers import LayerGraph
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import REST, Network, Population, Projection
 from nmc.ir.neurons import Graded, GradedReLU, Neuron, Reset
 from nmc.ir.samples import parted
 from nmc.passes.base import Context
@@ -21,7 +21,6 @@ from nmc.passes.convert.follow_codes import Followed, follow_codes
 from nmc.passes.convert.units import UnitInput, Units, read_units
 from nmc.passes.quantize.fit_graded import effective_fan_in, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
-from nmc.passes.quantize.prescribed import REST
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nmc.ir.connectivity import Array
-from nmc.ir.network import Network, Population, Projection
+from nmc.ir.network import REST, Network, Population, Projection
 from nmc.ir.reference import per_channel
 from nmc.kernels.layerwise import LaidProjection
 from nmc.kernels.propagate import largest_products
 from nmc.passes.convert.convert_rate import scale_sources
 from nmc.passes.quantize.fit_graded import SUM_ROOM, Fitted, GradedFit, largest_sums
 from nmc.passes.quantize.fixed_point import by_output
-
-REST = " (rest)"
-"""What follows the name of a projection that stores what the weights of another leave."""
 
 
 def prescribed_step(network: Network, population: Population) -> float | None:
@@ -111,8 +108,8 @@ def _rounded(
         step: the real value of one unit of the message.
     """
     connectivity = real.connectivity
-    largest = np.maximum(largest_products(connectivity) / step, 1e-300)
-    sums = np.maximum((largest_sums(connectivity, reach[real.source]) + beside) / step, 1e-300)
+    largest = np.maximum(largest_products(connectivity) / step, 1e-200)
+    sums = np.maximum((largest_sums(connectivity, reach[real.source]) + beside) / step, 1e-200)
     room = np.minimum(fit.grid.top / largest, SUM_ROOM * fit.sum_limit / sums)
     wanted = np.floor(np.log2(room) + 1e-9)
     if np.any(wanted < fit.shift_min):
