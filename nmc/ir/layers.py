@@ -2,7 +2,8 @@
 
 Shapes carry no batch axis. A graph is a tuple of layers in topological order; a layer's
 value has the layer's name. After the simplify stage only `Input`, `Linear`, `Add`,
-`Relu` and a `Head` remain, and a `Linear` reads an `Input` or a `Relu`.
+`Relu`, `Identity` and a `Head` remain, and a `Linear` reads an `Input`, a `Relu` or an
+`Identity`: neurons that send a linear value as it is, where many read it.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class Transpose:
 
 @dataclass(frozen=True)
 class Identity:
-    """Nothing (also Dropout at inference)."""
+    """Nothing (also Dropout at inference); after the simplify stage, a value with neurons of its own."""
 
 
 @dataclass(frozen=True, eq=False)
