@@ -60,7 +60,7 @@ def is_regular(network: Network) -> bool:
     """Whether every connection is a whole operator between populations of its own channels and places.
 
     Irregular synapses are such an operator between populations of one place: chunks of channels are joined
-    or not.
+    or not. So are those that do the same in every channel, as an average over the part of a window that is there.
     """
     by_name = network.by_name
     return all(
@@ -71,10 +71,22 @@ def is_regular(network: Network) -> bool:
 
 def _is_whole(operator: Connectivity, source: Shape, target: Shape) -> bool:
     if isinstance(operator, Sparse):
-        return (size(source[1:]), size(target[1:])) == (1, 1)
+        one_place = (size(source[1:]), size(target[1:])) == (1, 1)
+        return one_place or ((source, target) == (operator.in_shape, operator.out_shape) and _by_channel(operator))
     ends = ((source, operator.in_shape), (target, operator.out_shape))
     straight = all(a[0] == b[0] and size(a) == size(b) for a, b in ends)
     return straight and isinstance(operator, Conv2d | Pool | Skip | Dense)
+
+
+def _by_channel(operator: Sparse) -> bool:
+    """Whether every channel reads its own channel only, all through the same places."""
+    channels, (read, fed) = operator.in_shape[0], (size(operator.in_shape[1:]), size(operator.out_shape[1:]))
+    if channels != operator.out_shape[0] or len(operator.indices) % channels:
+        return False
+    places = (operator.rows % fed) * read + operator.indices % read
+    each = places.reshape(channels, -1)
+    own = np.array_equal(operator.row_channel(), operator.column_channel())
+    return own and bool((each == each[0]).all())
 
 
 def units_of(network: Network, chunks: Mapping[str, int]) -> tuple[Unit, ...]:
@@ -214,6 +226,9 @@ def _places(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
             return np.stack([a.reshape(-1), b.reshape(-1)], axis=1)
         case Skip():
             return np.repeat(np.arange(source.grid[1])[:, None], 2, axis=1)
+        case Sparse() if source.grid[1] * target.grid[1] > 1:
+            first = slice(0, len(operator.indices) // operator.in_shape[0])
+            return np.stack([operator.indices[first], operator.rows[first]], axis=1)
         case _:
             return _both(np.arange(source.grid[1]), np.arange(target.grid[1]))
 
@@ -232,6 +247,8 @@ def _chunks(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
     """(pairs, 2) channel chunks of the source and of the target that are joined."""
     match operator:
         case Skip() | Pool():
+            groups = operator.in_shape[0]
+        case Sparse() if source.grid[1] * target.grid[1] > 1:
             groups = operator.in_shape[0]
         case Conv2d():
             groups = operator.groups

@@ -66,10 +66,14 @@ def _projection(
         rows = (operator.weight != 0).reshape(unit.population.shape[0], -1)[channels]
         sizes[nodes, SYNAPSE_BITS] += int(rows.sum()) * (bits + index) // len(nodes)
         yield Held(SYNAPSE_BITS, operator.weight.shape[1] * AXON_BITS * SLICES, nodes)
-    elif isinstance(operator, Sparse):
+    elif isinstance(operator, Sparse) and len(nodes) == 1:
         # One place: a chunk is a node, and its axons are those of its own synapses.
         heard = operator.indices[np.isin(operator.rows, channels) & (operator.weight != 0)]
         sizes[nodes, SYNAPSE_BITS] += len(heard) * (bits + index) + len(np.unique(heard)) * AXON_BITS
+    elif isinstance(operator, Sparse):
+        inside = np.isin(operator.row_channel(), channels) & (operator.weight != 0)
+        each = np.bincount(operator.rows[inside] % len(nodes), minlength=len(nodes))
+        sizes[nodes, SYNAPSE_BITS] += each * (bits + index + AXON_BITS)
     else:
         weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
         used = int(np.count_nonzero(weight[channels]))

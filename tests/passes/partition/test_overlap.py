@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nmc.ir.connectivity import Conv2d, Pool, size, sparse_from_synapses
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST
 from nmc.kernels.partition_dissolve import dissolve
@@ -24,7 +25,7 @@ from nmc.passes.partition.mt_kahypar import is_installed, mt_kahypar_parts
 from nmc.passes.partition.overlap_cores import graph_parts, regular_graph, sent_by_cores
 from nmc.passes.partition.traffic import traffic
 from nmc.passes.partition.units import OPERATIONS
-from tests.passes.networks import SMALL, conv_net, resnet20
+from tests.passes.networks import SMALL, Build, conv_net, resnet20, weights
 from tests.passes.targets import context, tight
 
 RATES = {"in": 0.5, "a": 0.25, "b": 0.125, "c": 2.0, "d": 0.75}
@@ -342,3 +343,25 @@ def test_output_axons_of_parts_bound_those_of_the_mapping(name):
     assert sum(use.out_axons for use in used.values()) <= bound.sum()
     if all((p.connectivity.weight != 0).all() for p in model.network.projections):
         assert sorted(use.out_axons for use in used.values()) == sorted(bound.tolist())
+
+
+def test_averages_over_a_part_of_their_window_are_regular():
+    """A pooling that leaves its padding out has other weights at the border: synapses, the same in each channel."""
+    shape, out = (6, 5, 4), (6, 3, 2)
+    conv = Pool(np.full(6, 2), shape, (3, 3), (2, 2), (1, 1, 1, 0)).as_conv()
+    assert conv.out_shape == out
+    target, source, _ = conv.synapses()
+    weight = 2 * (1 + np.bincount(target)[target])
+    pooling = sparse_from_synapses(target, source, weight, shape, out)
+    rng = np.random.default_rng(0)
+    build = Build(shape).add("a", [("in", Conv2d(weights(rng, 6, 6, 1, 1), shape), 1)]).add("b", [("a", pooling, 1)])
+    network = build.network()
+    assert is_regular(network)
+    model = DemandModel.of(network, tight(neurons=50, in_axons=60, out_axons=None, synapse_bits=None), {})
+    macro = regular_graph(model)
+    parts = np.random.default_rng(1).integers(0, 4, len(macro.graph.sizes)).astype(np.int32)
+    partitioned = assemble_boxes(model, [macro.boxes(np.flatnonzero(parts == core).tolist()) for core in range(4)])
+    assert cut_weight(macro.graph, parts, 4) == pytest.approx(sum(traffic(partitioned).values()))
+    # Shuffled channels are not the same in each channel.
+    mixed = sparse_from_synapses((target + size(out[1:])) % size(out), source, weight, shape, out)
+    assert not is_regular(Build(shape).add("b", [("in", mixed, 1)]).network())
