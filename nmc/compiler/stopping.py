@@ -67,7 +67,8 @@ def fit_stopping(routed: Routed, inputs: Array, options: Options, sink: Diagnost
     if rule.assured > options.max_changed:
         sink.warning(
             "stop-not-assured",
-            f"{told}, so up to {rule.assured:.2g} % of others may; {options.max_changed:g} % were asked for",
+            f"{told}. So few assure {rule.assured:.2g} % of changes at most; for the {options.max_changed:g} % that "
+            "were asked for, the thresholds are extrapolated",
             help=f"calibrate with at least {int(np.ceil(100 / max(options.max_changed, 1e-3))):,} samples, "
             "or allow more with --max-changed",
         )

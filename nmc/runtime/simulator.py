@@ -20,8 +20,9 @@ from nmc.runtime.stopping import MarginRule, first_look, margins, rule_of, stop_
 if TYPE_CHECKING:
     from nmc.runtime.artifact import Artifact
 
-FEW = 16
-"""Samples below which laying a network out for fewer steps takes longer than it saves."""
+FEW = 512
+"""Samples below which laying a network out for fewer steps takes longer than it saves: 0.3 to 0.8 s, against 0.7 to
+1 ms for each sample of a network of digits or of CIFAR's ResNet-20."""
 
 
 class Simulator:

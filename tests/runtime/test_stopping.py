@@ -68,7 +68,7 @@ def test_samples_stop_where_a_slow_loop_stops() -> None:
     assert early.tolist() == np.where(steps <= 6, steps, STEPS).tolist()
 
 
-@pytest.mark.parametrize("allowed", [0.1, 2.0, 10.0])
+@pytest.mark.parametrize("allowed", [0.3, 2.0, 10.0])
 def test_the_fit_takes_the_fewest_steps_that_change_no_more(allowed: float) -> None:
     curve = walks(400, 2)
     rule = fit_margin(NETWORK, curve, allowed)
@@ -100,6 +100,20 @@ def test_new_samples_change_as_often_as_was_said() -> None:
         assert rule.assured <= 2.0
     assert 0.017 < np.mean(shares) < 0.022 and np.mean(steps) < 0.9 * STEPS
     assert fit_margin(NETWORK, walks(20, 1), 0.1).assured == pytest.approx(100 / 21)
+
+
+def test_few_samples_are_extrapolated() -> None:
+    """Of 60 samples none tells of 0.5 %; counted alone they let 1.6 % change."""
+    shares = []
+    for seed in range(60):
+        rule = fit_margin(NETWORK, walks(60, 2000 + seed), 0.5)
+        margin, answer = margins(NETWORK, walks(1000, 3000 + seed))
+        ends = stop_steps(rule.thresholds, margin)
+        shares.append(float((answer[np.arange(1000), ends - 1] != answer[:, -1]).mean()))
+        assert rule.changed == 0 and rule.assured > 0.5
+    assert 0.001 < np.mean(shares) < 0.009
+    steps = [fit_margin(NETWORK, walks(60, 1), allowed).mean_steps for allowed in (0.0, 0.01, 0.1, 1.0)]
+    assert steps == sorted(steps, reverse=True)
 
 
 def test_more_changes_take_fewer_steps() -> None:
@@ -154,7 +168,7 @@ def test_the_simulator_stops_as_the_reference_would(case: tuple[str, int], monke
     assert done.counters.neuron_updates == pytest.approx(whole.neuron_updates * share)
     assert done.counters.synops <= whole.synops and done.counters.packets <= whole.packets
     # In two parts or in one, it is the same.
-    monkeypatch.setattr(simulator, "FEW", len(inputs) + 1)
+    monkeypatch.setattr(simulator, "FEW", 1)
     assert np.array_equal(steps_taken(build_tables(routed), inputs, rule), done.steps)
 
 
