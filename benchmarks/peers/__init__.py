@@ -22,7 +22,7 @@ REQUIRED = {
     "simulate_sinabs": "sinabs",
     "brian2": "brian2",
     "nest": "nest",
-    "sanafe": "sanafe",
+    "simulate_sanafe": "sanafe",
 }
 """The package that each module needs, besides NumPy."""
 
