@@ -30,7 +30,7 @@ from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import load_data
 from nmc.runtime.oracle import OnnxOracle
 from nmc.runtime.preprocessing import Preprocessing
-from nmc.runtime.simulator import execute, steps_taken
+from nmc.runtime.simulator import execute, stopped
 from nmc.runtime.stopping import fit_margin, margins, stop_steps
 
 BATCH = 250
@@ -116,10 +116,10 @@ def measure(name: str, work: Workload, artifact: Artifact) -> list[dict[str, obj
     for allowed in CHANGED:
         rule = fit_margin(network, fitted_on, allowed)
         steps = stop_steps(rule.thresholds, margin)
-        stopped = answer[np.arange(len(x)), steps - 1]
-        lost = full.astype(float) - (stopped == work.y)
+        taken = answer[np.arange(len(x)), steps - 1]
+        lost = full.astype(float) - (taken == work.y)
         begin = time.process_time()
-        steps_taken(program, inputs[:TIMED], rule, threads=1)
+        stopped(program, inputs[:TIMED], rule, threads=1)
         spent = time.process_time() - begin
         mean, total = float(steps.mean()), ahead + float(steps.mean())
         rows.append(
@@ -134,7 +134,7 @@ def measure(name: str, work: Workload, artifact: Artifact) -> list[dict[str, obj
                 "mean_in_all": round(total, 2),
                 "in_all": ahead + network.timesteps,
                 "saved_in_all": round(100 * (1 - total / (ahead + network.timesteps)), 1),
-                "changed": round(100 * float((stopped != answer[:, -1]).mean()), 3),
+                "changed": round(100 * float((taken != answer[:, -1]).mean()), 3),
                 "top1_onnx": round(100 * float(right.mean()), 2),
                 "top1_all_steps": round(100 * float(full.mean()), 2),
                 "lost": round(100 * float(lost.mean()), 3),

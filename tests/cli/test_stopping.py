@@ -51,7 +51,10 @@ def test_eval_and_run_give_mean_steps(nmc: Invoke, digits: Path, compiled: Path,
     assert stopping["mean_steps_total"] - stopping["mean_steps"] == stopping["timesteps_total"] - 8
     ran = nmc("run", compiled, "--data", f"{digits}:60", "--json").document
     assert ran["mean_steps"] == stopping["mean_steps"]
+    assert ran["counters"]["spikes"] > 0
     assert "stopped after" in nmc("run", compiled, "--data", f"{digits}:3").out
+    many = nmc("run", compiled, "--data", f"{digits}:70")
+    assert many.code == 0 and "events are counted for up to 64 samples" in many.out
     traced = nmc("run", compiled, "--data", f"{digits}:3", "--trace", "spikes", "--out", tmp_path / "t.npz", "--json")
     assert traced.document["mean_steps"] is None
     verified = nmc("verify", compiled, "--data", f"{digits}:3", "--json").document

@@ -16,7 +16,7 @@ from nmc.runtime import simulator
 from nmc.runtime.data import Data
 from nmc.runtime.evaluation import evaluate
 from nmc.runtime.session import run
-from nmc.runtime.simulator import Simulator, simulate, simulate_stopping, steps_taken
+from nmc.runtime.simulator import Simulator, simulate, simulate_stopping, stopped
 from nmc.runtime.stopping import (
     MarginRule,
     first_look,
@@ -169,7 +169,11 @@ def test_the_simulator_stops_as_the_reference_would(case: tuple[str, int], monke
     assert done.counters.synops <= whole.synops and done.counters.packets <= whole.packets
     # In two parts or in one, it is the same.
     monkeypatch.setattr(simulator, "FEW", 1)
-    assert np.array_equal(steps_taken(build_tables(routed), inputs, rule), done.steps)
+    steps, readouts = stopped(build_tables(routed), inputs, rule)
+    assert np.array_equal(steps, done.steps) and np.array_equal(readouts, done.readout)
+    # Where many run, nothing is counted.
+    monkeypatch.setattr(simulator, "COUNTED", len(inputs) - 1)
+    assert simulate_stopping(routed, inputs, rule).counters is None
 
 
 def test_most_of_the_random_cases_stop_early_and_in_two_parts() -> None:

@@ -89,6 +89,7 @@ def _check_trace(artifact: Artifact, samples: int, kinds: frozenset[str]) -> Non
 
 def _show(session: Session, result: RunResult, out: Path | None) -> None:
     from nmc.runtime.session import SHOWN
+    from nmc.runtime.simulator import COUNTED
 
     samples = len(result.outputs)
     outputs = result.output_tables()
@@ -102,4 +103,6 @@ def _show(session: Session, result: RunResult, out: Path | None) -> None:
     session.write(f"{samples:,} samples on {result.device} in {seconds(result.seconds)}")
     if result.mean_steps is not None:
         session.write(f", stopped after {result.mean_steps:.1f} input steps on average")
+        if result.execution.counters is None and result.device == "sim":
+            session.write(f"; events are counted for up to {COUNTED} samples (--data D:{COUNTED})")
     session.write(f", outputs in {printable(out)}\n" if out is not None else "; --out FILE keeps the outputs\n")
