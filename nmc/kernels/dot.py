@@ -12,7 +12,18 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from nmc.kernels.tiers import LANES, ROWS, Bytes256, Bytes512, Vnni256, Vnni512
+from nmc.kernels.tiers import (
+    LANES,
+    NARROW,
+    ROWS,
+    Bytes256,
+    Bytes512,
+    PortableWords,
+    Vnni256,
+    Vnni512,
+    Words256,
+    Words512,
+)
 from nmc.kernels.vectors import I8, I16, I32, I64, Pointers, call, check, loop, splat
 
 
@@ -31,6 +42,17 @@ def products(tier: type, builder: Any, total: Any, message: Any, weight: Any) ->
         )
         ones = ir.Constant(half, [1] * (2 * lanes))
         return builder.add(total, call(builder, f"llvm.x86.{family}.{wide}", total.type, pairs, ones))
+    if tier in (Words512, Words256):
+        half = ir.VectorType(I16, 2 * lanes)
+        name = "avx512.pmaddw.d.512" if bits == 512 else "avx2.pmadd.wd"
+        pair = (builder.bitcast(operand, half) for operand in (message, weight))
+        return builder.add(total, call(builder, f"llvm.x86.{name}", total.type, *pair))
+    if tier is PortableWords:
+        up = ir.Constant(total.type, [16] * lanes)
+        for left in (up, ir.Constant(total.type, [0] * lanes)):
+            m, w = (builder.ashr(builder.shl(operand, left), up) for operand in (message, weight))
+            total = builder.add(total, builder.mul(m, w))
+        return total
     # Bytes of a lane one after the other, in 32 bits.
     for place in range(4):
         shift = ir.Constant(total.type, [8 * place] * lanes)
@@ -75,7 +97,7 @@ dot: Any = intrinsic(_dot)
 def _emit_dot(tier: type, vectors: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
     pointers = Pointers(context, builder, signature, args, ("tier", "vectors", "arena", "tables", "sums"))
     base, stride, first, count, weight, begin, pace, at = cgutils.unpack_tuple(builder, args[5])
-    lanes = 8 if tier in (Vnni256, Bytes256) else LANES
+    lanes = LANES // 2 if tier in NARROW else LANES
     parts = vectors * LANES // lanes
     kind = ir.VectorType(I32, lanes)
     rows = [builder.mul(stride, ir.Constant(I64, row)) for row in range(ROWS)]

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from nmc.kernels.dot import products
 from nmc.kernels.fire import load_messages, own_of, store_messages, tally_up
 from nmc.kernels.fire_rules import SHARED, Firing
-from nmc.kernels.tiers import GROUP, LANES, Bytes256, Vnni256
+from nmc.kernels.tiers import GROUP, LANES, NARROW
 from nmc.kernels.vectors import I32, I64, Pointers, check, loop, splat
 
 SEGMENT = 11
@@ -56,18 +56,18 @@ def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
 dot_fire: Any = intrinsic(_dot_fire)
 
 
-def _dot_sum(typing, tier, vectors, arena, tables, sums, chain):
-    """The totals of ``vectors * LANES`` channels of a pixel, (steps, channels), to the start of ``sums`` (int32).
+def _dot_sum(typing, tier, vectors, arena, tables, sums, at, chain):
+    """The totals of ``vectors * LANES`` channels of a pixel, (steps, channels), to ``sums`` (int32) at ``at``.
 
     The other arguments are those of `dot_fire`.
     """
     check({"arena": arena, "tables": tables, "sums": sums}, _ARRAYS | {"sums": types.int32})
     chosen, count = tier.instance_class, len(vectors)
-    signature = types.void(tier, vectors, arena, tables, sums, _CHAIN)
+    signature = types.void(tier, vectors, arena, tables, sums, types.int64, _CHAIN)
 
     def codegen(context, builder, sig, args):
         pointers = Pointers(context, builder, sig, args, ("tier", "vectors", "arena", "tables", "sums"))
-        _store_chain(_Chain(chosen, count, 1, pointers, args[5]))
+        _store_chain(_Chain(chosen, count, 1, pointers, args[6]), args[5])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -86,7 +86,7 @@ class _Chain:
 
     def __init__(self, tier: type, vectors: int, pixels: int, pointers: Pointers, numbers: Any) -> None:
         self.tier, self.pixels, self.pointers, self.builder = tier, pixels, pointers, pointers.builder
-        narrow = tier in (Vnni256, Bytes256)
+        narrow = tier in NARROW
         self.lanes = LANES // 2 if narrow else LANES
         self.parts = vectors * LANES // self.lanes
         # Sums of as many steps at once as registers hold beside what else is in use.
@@ -224,12 +224,12 @@ def _fire_chain(chain: _Chain, shared: Any, at: Any) -> None:
         tally_up(pointers, place, part, lanes, state[first : first + 2])
 
 
-def _store_chain(chain: _Chain) -> None:
+def _store_chain(chain: _Chain, at: Any) -> None:
     """The totals of a chain, to memory."""
     whole = chain.parts * chain.lanes
 
     def some(rows: int, step: Any, state: list[Any]) -> list[Any]:
-        totals, line = chain.totals(rows, step), chain.times(step, whole)
+        totals, line = chain.totals(rows, step), chain.plus(at, chain.times(step, whole))
         for n, total in enumerate(totals):
             # Those of a step are as many as there are parts.
             chain.pointers.store("sums", chain.plus(line, n * chain.lanes), total)

@@ -9,6 +9,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nmc.kernels.fire_rules import OWN, SHARED, Firing
+from nmc.kernels.fire_values import Values, Valuing
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 from nmc.kernels.vectors import I8, I32, I64, Pointers, check, joined, loop, pieces
 
@@ -16,13 +17,13 @@ from nmc.kernels.vectors import I8, I32, I64, Pointers, check, joined, loop, pie
 def _shift(typing, vectors, tables, sums, places):
     """Adds shifted sums to the first rows: ``sums[row] = (fresh ? 0 : sums[row]) + ((part >> right) << left)``.
 
-    ``vectors`` is a tuple of as many ones. ``places``, all int64: where in ``sums`` (int32) the rows of
-    ``vectors * LANES`` to be shifted begin, how many there are, where in the ``shifts`` (int32) of
+    ``vectors`` is a tuple of as many ones. ``places``, all int64: where in ``sums`` (int32) the first rows
+    begin, and those of ``vectors * LANES`` to be shifted, how many there are, where in the ``shifts`` (int32) of
     ``tables`` the right and the left ones are, and whether they are the first.
     """
     check({"tables": tables, "sums": sums}, {"shifts": types.int32, "sums": types.int32})
     count = len(vectors)
-    signature = types.void(vectors, tables, sums, types.UniTuple(types.int64, 5))
+    signature = types.void(vectors, tables, sums, types.UniTuple(types.int64, 6))
 
     def codegen(context, builder, sig, args):
         _emit_shift(count, context, builder, sig, args)
@@ -36,7 +37,7 @@ shift: Any = intrinsic(_shift)
 
 def _emit_shift(vectors: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
     pointers = Pointers(context, builder, signature, args, ("vectors", "tables", "sums"))
-    at, rows, right, left, first = cgutils.unpack_tuple(builder, args[3])
+    into, at, rows, right, left, first = cgutils.unpack_tuple(builder, args[3])
     kind = ir.VectorType(I32, LANES)
     fresh = builder.icmp_signed("!=", first, ir.Constant(I64, 0))
 
@@ -52,8 +53,9 @@ def _emit_shift(vectors: int, context: Any, builder: Any, signature: Any, args: 
         for vector in range(vectors):
             sums = pointers.load("sums", place(builder.add(at, row), vector), kind)
             total = builder.shl(builder.ashr(sums, down[vector]), up[vector])
-            before = builder.select(fresh, none, pointers.load("sums", place(row, vector), kind))
-            pointers.store("sums", place(row, vector), builder.add(before, total))
+            here = place(builder.add(into, row), vector)
+            before = builder.select(fresh, none, pointers.load("sums", here, kind))
+            pointers.store("sums", here, builder.add(before, total))
         return values
 
     loop(builder, rows, [], step)
@@ -77,21 +79,24 @@ def tally_up(pointers: Pointers, place: Any, part: int, lanes: int, counts: list
         pointers.store("tally", at, builder.add(pointers.load("tally", at, value.type), value))
 
 
+def side_of(messages: list[Any]) -> int:
+    """Channels of a group: what an instruction takes of each."""
+    return 8 * GROUP // int(messages[0].type.element.width)
+
+
 def store_messages(pointers: Pointers, place: Any, group_pitch: Any, messages: list[Any], lanes: int) -> None:
-    """Messages of some steps, one after the other, into maps of groups of four channels.
+    """Messages of some steps, one after the other, into maps of groups of channels: four bytes or two words.
 
     Args:
         pointers: of the arguments.
         place: of the first group at the first step.
         group_pitch: from group to group.
-        messages: (lanes,) bytes for each step.
+        messages: (lanes,) bytes or words for each step.
         lanes: neurons.
     """
-    builder, steps = pointers.builder, len(messages)
+    builder, steps, side = pointers.builder, len(messages), side_of(messages)
     whole = joined(builder, messages)
-    order = [
-        [step * lanes + GROUP * g + c for step in range(steps) for c in range(GROUP)] for g in range(lanes // GROUP)
-    ]
+    order = [[step * lanes + side * g + c for step in range(steps) for c in range(side)] for g in range(lanes // side)]
     for g, piece in enumerate(pieces(builder, whole, order)):
         pointers.store("arena", builder.add(place, builder.mul(group_pitch, ir.Constant(I64, g))), piece)
 
@@ -112,10 +117,10 @@ def load_messages(pointers: Pointers, place: Any, group_pitch: Any, steps: int, 
 
 
 def _fire(typing, cells, vectors, pixels, constant, arena, tables, sums, shared, places):
-    """Integrate-and-fire of ``vectors * LANES`` channels of a few pixels over a window, the state in registers.
+    """The neurons of ``vectors * LANES`` channels of a few pixels over a window, the state in registers.
 
-    ``cells`` are `Cells`, ``shared`` the numbers of `Firing`; ``vectors`` and ``pixels`` are tuples of as many ones;
-    ``constant`` is not empty where every step has the same sums. ``places``, all int64, in this order:
+    ``cells`` are `Cells` or `Values`, ``shared`` the numbers of `Firing`; ``vectors`` and ``pixels`` are tuples of
+    as many ones; ``constant`` is not empty where every step has the same sums. ``places``, all int64, in this order:
 
     * steps in which the neurons may send.
     * ``sums`` (int32), in units of v: first, from step to step; pixels and vectors follow each other.
@@ -123,6 +128,7 @@ def _fire(typing, cells, vectors, pixels, constant, arena, tables, sums, shared,
     * ``arena`` (uint8), the messages: first, from pixel to pixel, from group to group of four channels.
     * the ``tally`` (int32) of ``tables``, blocks (2, LANES) to which spikes and updates that changed v are added:
       first, from pixel to pixel.
+    * where in ``sums`` a vector is that becomes the largest of it and of all messages that carry values.
     """
     wanted: dict[str, types.Type] = {
         "sums": types.int32,
@@ -132,7 +138,7 @@ def _fire(typing, cells, vectors, pixels, constant, arena, tables, sums, shared,
     }
     check({"arena": arena, "tables": tables, "sums": sums}, wanted)
     counts, same = (len(vectors), len(pixels)), bool(len(constant))
-    numbers = types.UniTuple(types.int64, 10)
+    numbers = types.UniTuple(types.int64, 11)
     signature = types.void(cells, vectors, pixels, constant, arena, tables, sums, SHARED, numbers)
 
     def codegen(context, builder, sig, args):
@@ -154,7 +160,10 @@ class _Fire:
         self.builder, (vectors, pixels) = builder, counts
         names = ("cells", "vectors", "pixels", "constant", "arena", "tables", "sums")
         self.pointers = Pointers(context, builder, signature, args, names)
-        self.firing = Firing(builder, LANES, signature.args[0], args[7])
+        cells = signature.args[0]
+        self.firing: Firing | Valuing = (
+            Valuing(builder, LANES, cells) if cells.instance_class is Values else Firing(builder, LANES, cells, args[7])
+        )
         (
             self.steps,
             self.at,
@@ -166,6 +175,7 @@ class _Fire:
             self.pitch,
             self.blocks,
             self.next_block,
+            self.peak,
         ) = cgutils.unpack_tuple(builder, args[8])
         self.kind = ir.VectorType(I32, LANES)
         self.parts = [(pixel, vector) for pixel in range(pixels) for vector in range(vectors)]
@@ -204,6 +214,10 @@ class _Fire:
         for which, (pixel, vector) in enumerate(self.parts):
             counted = self.of(state, which)[1:3]
             tally_up(self.pointers, self.along(self.blocks, self.next_block, pixel), vector, LANES, counted)
+            if isinstance(self.firing, Valuing):
+                before = self.pointers.load("sums", self.peak, self.kind)
+                largest = self.firing.larger(before, self.of(state, which)[4])
+                self.pointers.store("sums", self.peak, largest)
 
     def waiting(self, index: Any, values: list[Any]) -> list[Any]:
         """One step in which nobody sends."""
@@ -224,7 +238,7 @@ class _Fire:
                 sent[which].append(message)
         line = builder.add(self.out, builder.mul(begin, ir.Constant(I64, GROUP)))
         for which, (pixel, vector) in enumerate(self.parts):
-            groups = builder.mul(self.pitch, ir.Constant(I64, vector * LANES // GROUP))
+            groups = builder.mul(self.pitch, ir.Constant(I64, vector * LANES // side_of(sent[which])))
             place = builder.add(self.along(line, self.apart, pixel), groups)
             store_messages(self.pointers, place, self.pitch, sent[which], LANES)
         return [value for state in states for value in state]

@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import LIF, STATE_LIMIT, Integrator, Source, spike_levels
+from nmc.ir.neurons import (
+    LIF,
+    STATE_LIMIT,
+    Graded,
+    GradedReLU,
+    Integrator,
+    SigmaDelta,
+    Source,
+    spike_levels,
+)
 from nmc.kernels import fused_tables as tables
 from nmc.kernels.fire_rules import Cells, cells_of
+from nmc.kernels.fire_values import Values, values_of
 from nmc.kernels.fused_operands import Feed, Maps, Sum, lane_of, sums_of
 from nmc.kernels.fused_tables import LayerTables, Layout, Operands, Row, chained, own_of
 from nmc.kernels.integrate import Neurons
@@ -29,8 +39,9 @@ from nmc.kernels.propagate import channels_last, row_sums
 from nmc.kernels.tiers import PAIR_LIMIT, ROWS
 
 _WORD = tables.WORD
-_BYTE = 255
-_MODELS = (LIF_PLAIN, LIF_LEAKY, IDEAL, INTEGRATOR)
+_BYTE, _MESSAGE = 255, (1 << 15) - 1
+_SPIKING = (LIF_PLAIN, LIF_LEAKY, IDEAL)
+_MODELS = (*_SPIKING, INTEGRATOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +51,7 @@ class FusedLayer:
     Attributes:
         maps: where its messages lie.
         row: its numbers in the tables.
-        cells: what its neurons do, where their sums go through memory.
+        cells: what its neurons do, where their sums go through memory or are words.
         neurons: where only the sums are vectors: spiking ones whose potentials are read; their messages are
             computed by `nmc.kernels.neurons`.
         pairs: whether two products always fit 16 bits.
@@ -49,7 +60,7 @@ class FusedLayer:
     population: Population
     maps: Maps
     row: Row
-    cells: Cells | None
+    cells: Cells | Values | None
     neurons: Neurons | None
     pairs: bool = True
 
@@ -61,6 +72,9 @@ class FusedProgram:
     Attributes:
         tables: for the kernels.
         blank: bytes of all messages, when there are none.
+        limits: (P, 6) float64, of projections of networks whose messages carry values, by number of the layer and of
+            its source: what the largest message makes at most of their sum, what is added to it, and both again
+            behind the shift. Empty where messages are bytes, which have bounds.
         scratch: sums of one block of a few pixels, at most; ``totals``: sums of one layer.
         spare: memory of threads that no run uses now (`nmc.kernels.fused_run.Worker`).
     """
@@ -69,6 +83,7 @@ class FusedProgram:
     layers: tuple[FusedLayer, ...]
     tables: LayerTables
     blank: NDArray[np.uint8]
+    limits: NDArray[np.float64]
     scratch: int
     totals: int
     spare: list[object] = field(default_factory=list)
@@ -113,7 +128,7 @@ def fuse(program: MappedProgram) -> FusedProgram | None:
         if layer is None:
             return None
         layers.append(layer)
-        if layer.row.kind == tables.READ:
+        if layer.row.kind == tables.READ or (layer.row.kind == tables.VALUES and layer.row.column >= 0):
             column += population.neurons
         scratch = max(scratch, tables.scratch_of(found[population.name], layer.row))
         if layer.row.kind in (tables.READ, tables.SUMS):
@@ -123,8 +138,10 @@ def fuse(program: MappedProgram) -> FusedProgram | None:
     beyond = ROWS * int(laid.segments[:, 3].max(initial=0))
     blank = np.zeros(sum(m.bytes for m in maps.values()) + beyond, dtype=np.uint8)
     for place in maps.values():
-        blank[place.offset : place.offset + place.bytes] = place.zero
-    return FusedProgram(program, tuple(layers), laid, blank, scratch, totals)
+        here = blank[place.offset : place.offset + place.bytes]
+        (here if place.width == 1 else here.view(np.int16))[:] = place.zero
+    limits = _limits(network) if _carries_values(network) else np.zeros((0, 6))
+    return FusedProgram(program, tuple(layers), laid, blank, limits, scratch, totals)
 
 
 def _all_operands(network: Network) -> dict[str, Operands] | None:
@@ -137,7 +154,7 @@ def _all_operands(network: Network) -> dict[str, Operands] | None:
     maps = {p.name: _map_of(network, p) for p in network.populations}
     for population in network.populations:
         incoming = network.incoming[population.name]
-        if maps[population.name].most > _BYTE:
+        if maps[population.name].most > (_MESSAGE if maps[population.name].width == 2 else _BYTE):
             return None
         if any(network.by_name[q.source].sends_from + q.delay != population.start for q in incoming):
             return None
@@ -153,9 +170,15 @@ def _in_vectors(network: Network, population: Population) -> bool:
     neuron = population.neuron
     if len(population.shape) not in (1, 3):
         return False
+    values = _carries_values(network)
     if isinstance(neuron, Source):
-        return not neuron.once and population.name in network.by_input
-    return model_of(neuron).kind in _MODELS
+        return values >= neuron.once and population.name in network.by_input
+    return isinstance(neuron, Graded | GradedReLU | SigmaDelta) if values else model_of(neuron).kind in _MODELS
+
+
+def _carries_values(network: Network) -> bool:
+    """Whether messages are values, words in vectors, and not spikes."""
+    return any(isinstance(p.neuron, Graded | GradedReLU | SigmaDelta) for p in network.populations)
 
 
 def _levels(network: Network, population: Population) -> tuple[int, int]:
@@ -172,6 +195,14 @@ def _map_of(network: Network, population: Population) -> Maps:
     """The messages of a population, without the padding that its readers want."""
     channels, *rest = population.shape
     height, width = (*rest, 1, 1)[:2]
+    if _carries_values(network):
+        spec = network.by_input.get(population.name)
+        low, high = (-_MESSAGE, _MESSAGE) if spec is None else (spec.low, spec.high)
+        # Words of 16 bits without a sign are stored less half of their range.
+        zero = -_MESSAGE - 1 if high > _MESSAGE else 0
+        steps = 1 if isinstance(population.neuron, Source) and not population.neuron.once else network.timesteps
+        most = max(high + zero, -low - zero - 1)
+        return Maps((channels, height, width), steps, zero, most, (0, 0, 0, 0), 0, 2)
     low, high = _levels(network, population)
     steps, zero = 1 if isinstance(population.neuron, Source) else network.timesteps, max(-low, 0)
     return Maps((channels, height, width), steps, zero, high + zero, (0, 0, 0, 0), 0)
@@ -181,9 +212,12 @@ def _operands(
     network: Network, incoming: Sequence[Projection], maps: Mapping[str, Maps], population: Population
 ) -> Operands | None:
     """What reaches a population, in registers throughout where that can be; None where it has no form in bytes."""
+    words = maps[population.name].width == 2
 
     def sums(of: Sequence[Projection]) -> list[Sum] | None:
-        return sums_of([(q, network.by_name[q.source].shape, maps[q.source].most) for q in of], population.shape)
+        # Values are never pooled: their sums need not be words.
+        shapes = [(q, network.by_name[q.source].shape, _MESSAGE if words else maps[q.source].most) for q in of]
+        return sums_of(shapes, population.shape, words=words)
 
     def centred(part: Sum) -> bool:
         return not (part.bias.any() or any(maps[name].zero for name, _ in part.sources))
@@ -201,7 +235,7 @@ def _operands(
 
 def _fires(network: Network, population: Population) -> bool:
     """Whether its messages are computed in vectors."""
-    return model_of(population.neuron).kind != INTEGRATOR and population.name not in network.read_outs
+    return model_of(population.neuron).kind in _SPIKING and population.name not in network.read_outs
 
 
 def _lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Maps]:
@@ -271,6 +305,8 @@ def _lay_layer(
         row = row._replace(column=network.input_places[population.name].start)
         layout.add(row)
         return FusedLayer(population, place, row, None, None)
+    if place.width == 2:
+        return _lay_values(network, population, operands, layout, row, column)
     levels = {q.source: _levels(network, network.by_name[q.source]) for q in network.incoming[population.name]}
     if not _fits(network, population, levels):
         return None
@@ -295,6 +331,42 @@ def _lay_layer(
         Neurons.lay(population) if kind == tables.SUMS else None,
         _pairs(operands, layout.maps),
     )
+
+
+def _lay_values(
+    network: Network, population: Population, operands: Operands, layout: Layout, row: Row, column: int
+) -> FusedLayer | None:
+    """A layer whose messages are words, laid out; None where a parameter does not fit, or it is read and heard."""
+    if population.name in network.read_outs and network.outgoing[population.name]:
+        return None
+    biases = [q.bias for q in network.incoming[population.name] if q.bias is not None]
+    own = parameters_of(population.neuron)
+    if any(np.abs(values).max(initial=0) > _WORD / 2 for values in (*biases, own.v0, own.threshold)):
+        return None
+    model, constant = model_of(population.neuron), all(layout.maps[feed].constant for feed in operands.feeds)
+    row = tables.with_model(row, model, 0)._replace(
+        kind=tables.VALUES,
+        rounds=1 if constant else -(-network.timesteps // ROWS),
+        column=column if population.name in network.read_outs else -1,
+    )
+    laid = layout.add_sums(row, operands, own_of(population, row.padded, 0), 0)
+    cells = values_of(model) if row.column < 0 else None
+    return FusedLayer(population, layout.maps[population.name, 1], laid, cells, None)
+
+
+def _limits(network: Network) -> NDArray[np.float64]:
+    """As `FusedProgram` says."""
+    order = {p.name: number for number, p in enumerate(network.populations)}
+    found = []
+    for projection in network.projections:
+        reach = np.maximum(*np.abs(row_sums(projection.connectivity, -1, 1)))
+        bias = 0.0 if projection.bias is None else float(np.abs(projection.bias).max(initial=0))
+        scale = 2.0 ** -projection.shift.astype(np.float64).reshape(-1)
+        # A floor rounds away from 0 at most by one, before what is shifted to the left.
+        rest = bias * scale.max() + max(float(scale.max()), 1.0)
+        ends = (order[projection.target], order[projection.source])
+        found.append((*ends, reach.max(), bias, (reach * scale).max(), rest))
+    return np.array(found, dtype=np.float64).reshape(-1, 6)
 
 
 def _kind(network: Network, population: Population, constant: bool, chained: bool) -> int:

@@ -18,7 +18,7 @@ from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, IndexArray, 
 from nmc.ir.network import Projection
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 
-_BYTE = 127
+_BYTE, _WORD = (1 << 7) - 1, (1 << 15) - 1
 _UNSIGNED = 255
 _MOST_PARTS = 8
 """A weight that needs more bytes than these is better served by the general kernel."""
@@ -124,10 +124,11 @@ class Maps:
     Attributes:
         shape: (C, H, W).
         steps: steps held; 1 where every step sends the same.
-        zero: what stands for no message.
+        zero: what stands for no message, and is added to each.
         most: no byte is larger.
         pads: cells around the map: top, left, bottom, right.
         offset: of the map's first byte, cells around it included.
+        width: bytes of a message: 2 where messages carry values, which are signed.
     """
 
     shape: tuple[int, int, int]
@@ -136,6 +137,7 @@ class Maps:
     most: int
     pads: tuple[int, int, int, int]
     offset: int
+    width: int = 1
 
     @property
     def channels(self) -> int:
@@ -155,7 +157,7 @@ class Maps:
     @property
     def pixel(self) -> int:
         """Bytes of one pixel."""
-        return self.channels * self.held
+        return self.width * self.channels * self.held
 
     @property
     def row(self) -> int:
@@ -204,13 +206,17 @@ def _twos(values: Array) -> IndexArray:
     return np.log2(np.where(common == 0, 1, common & -common)).astype(np.int64)
 
 
-def sums_of(incoming: Sequence[tuple[Projection, Shape, int]], target: Shape) -> list[Sum] | None:
+def sums_of(
+    incoming: Sequence[tuple[Projection, Shape, int]], target: Shape, *, words: bool = False
+) -> list[Sum] | None:
     """The sums of a population, as few as its shifts allow; None where they do not fit bytes.
 
     Args:
         incoming: projections with the shapes and the largest bytes of their sources.
         target: shape of the population.
+        words: weights are words and not bytes.
     """
+    most_weight = _WORD if words else _BYTE * _MOST_PARTS
     parts: list[Sum] = []
     for projection, source, most in incoming:
         conv = as_convolution(projection.connectivity, source, target)
@@ -224,7 +230,7 @@ def sums_of(incoming: Sequence[tuple[Projection, Shape, int]], target: Shape) ->
         twos = _twos(np.column_stack([conv.weight.reshape(channels, -1), bias]))
         weight = conv.weight >> twos[:, None, None, None]
         parts.append(Sum((conv.with_weight(weight),), ((projection.source, side),), shift - twos, bias >> twos))
-        if np.abs(parts[-1].convs[0].weight).max(initial=0) > _BYTE * _MOST_PARTS:
+        if np.abs(parts[-1].convs[0].weight).max(initial=0) > most_weight:
             return None
     joined: list[Sum] = []
     for part in parts:
@@ -262,7 +268,8 @@ class Segments:
         here = conv.weight[channels]
         weight[: len(here)] = here
         while True:
-            part = np.clip(weight, -_BYTE, _BYTE)
+            largest = _BYTE if source.width == 1 else _WORD
+            part = np.clip(weight, -largest, largest)
             weight -= part
             # One at least, though it were empty: it sets the sums.
             self._append(group, part, conv, source)
@@ -271,11 +278,12 @@ class Segments:
 
     def _append(self, group: int, weight: Array, conv: Conv2d, source: Maps) -> None:
         lanes, channels, kh, kw = weight.shape
-        fours = -(-channels // 4)
-        padded = np.zeros((lanes, fours * 4, kh, kw), dtype=np.int8)
+        side = GROUP // source.width
+        groups = -(-channels // side)
+        padded = np.zeros((lanes, groups * side, kh, kw), dtype=np.int8 if source.width == 1 else np.int16)
         padded[:, :channels] = weight
-        laid = padded.reshape(lanes, fours, 4, kh, kw).transpose(3, 4, 1, 0, 2).reshape(-1, lanes, 4)
-        y, x, c = np.meshgrid(np.arange(kh), np.arange(kw), np.arange(fours), indexing="ij")
+        laid = padded.reshape(lanes, groups, side, kh, kw).transpose(3, 4, 1, 0, 2).reshape(-1, lanes, side)
+        y, x, c = np.meshgrid(np.arange(kh), np.arange(kw), np.arange(groups), indexing="ij")
         offset = y * conv.dilation[0] * source.row + x * conv.dilation[1] * source.pixel + GROUP * source.held * c
         keep = np.flatnonzero(laid.any(axis=(1, 2)))
         base = source.inner - conv.pads[0] * source.row - conv.pads[1] * source.pixel
@@ -285,4 +293,4 @@ class Segments:
         strides = (conv.stride[0] * source.row, conv.stride[1] * source.pixel)
         self.rows.append((group, base, *strides, step, step * ROWS, first, len(keep), place, fresh))
         self.offsets.append(offset.reshape(-1)[keep])
-        self.weights.append(np.ascontiguousarray(laid[keep]).reshape(-1))
+        self.weights.append(np.ascontiguousarray(laid[keep]).reshape(-1).view(np.int8))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.neurons import LIF, Source
+from nmc.kernels.fire_values import Values
 from nmc.kernels.fused import FusedLayer, FusedProgram
 from nmc.kernels.fused_steps import collect_layer, pool_layer, run_grouped, run_layers
-from nmc.kernels.fused_tables import FEED, READ, SUMS, own_of
+from nmc.kernels.fused_tables import FEED, READ, SUMS, VALUES, own_of
+from nmc.kernels.fused_values import run_values
 from nmc.kernels.integrate import flat
 from nmc.kernels.layerwise import joined_channels_last
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.neurons import IDEAL, model_of
 from nmc.kernels.parallel import parallel
-from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs
+from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs, words_of
 
 
 class Worker:
@@ -33,10 +37,13 @@ class Worker:
         self.changes = [np.zeros(n, dtype=np.int64) for n in sizes]
         self.sums = np.zeros(fused.scratch, dtype=np.int32)
         self.totals = np.zeros(fused.totals, dtype=np.int32)
-        columns = sum(layer.population.neurons for layer in fused.layers if layer.row.kind == READ)
+        self.largest = np.zeros(len(fused.layers), dtype=np.int64)
+        columns = sum(layer.population.neurons for layer in fused.layers if _reads(layer))
         self.readouts = np.zeros((fused.program.network.timesteps, columns), dtype=np.int32)
+        self.sent = np.zeros(self.readouts.shape if len(fused.limits) > 0 else (0, 0), dtype=np.int64)
         # Where the layers are not run by one call: neurons of their own, other neurons, or another tier.
-        forms = [(self.tier_of(layer), layer.cells) for layer in fused.layers]
+        found = next((layer.cells for layer in fused.layers if isinstance(layer.cells, Values)), None)
+        self.forms = forms = [(self.tier_of(layer), layer.cells or found) for layer in fused.layers]
         breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or forms[n] != forms[n - 1]]
         ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
         self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
@@ -52,25 +59,34 @@ class Worker:
         return Portable() if adds_pairs(self.tier) and not layer.pairs else self.tier
 
     def view(self, layer: FusedLayer) -> Array:
-        """The messages of a layer in the arena, (H, W, groups of channels, steps, GROUP)."""
+        """The messages of a layer in the arena, (H, W, groups of channels, steps, channels of a group)."""
         maps = layer.maps
         _, height, width = maps.shape
         top, left = maps.pads[:2]
         whole = self.arena[maps.offset : maps.offset + maps.bytes]
-        grid = whole.reshape(-1, maps.row // maps.pixel, maps.channels // GROUP, maps.held, GROUP)
+        side = GROUP // maps.width
+        whole = whole if maps.width == 1 else whole.view(np.int16)
+        grid = whole.reshape(-1, maps.row // maps.pixel, maps.channels // side, maps.held, side)
         return grid[top : top + height, left : left + width, :, : maps.steps]
 
     def messages(self, layer: FusedLayer) -> Array:
         """(T, n) messages of a layer, channels last."""
         maps, steps = layer.maps, self.fused.program.network.timesteps
+        if layer.row.kind == VALUES and _reads(layer):
+            return self._columns(self.sent, layer)
         channels, height, width = maps.shape
         by_step = self.view(layer).transpose(3, 0, 1, 2, 4).reshape(maps.steps, height, width, -1)[..., :channels]
         seen = by_step.reshape(maps.steps, -1).astype(np.int64) - maps.zero
         return np.broadcast_to(seen, (steps, seen.shape[1])) if maps.constant else seen
 
-    def run(self, sample: Array) -> dict[str, Array]:
-        """One sample (n,), as `joined_channels_last` makes it: the potentials (T, n) of what is read."""
+    def run(self, sample: Array) -> dict[str, Array] | None:
+        """One sample (n,), as `joined_channels_last` makes it: the read-outs (T, n) of what is read.
+
+        None where messages that carry values do not fit; nothing is counted then.
+        """
         fused, network = self.fused, self.fused.program.network
+        if len(fused.limits) > 0:
+            return self._values(sample)
         drives = self._drive(sample)
         read: dict[str, Array] = {}
         for begin, end in zip(self.cuts, self.cuts[1:], strict=False):
@@ -87,7 +103,32 @@ class Worker:
             if row.kind == FEED:
                 self.spikes[number] += network.timesteps * (sample[network.input_places[name]] != 0)
             if row.kind == READ:
-                read[name] = self.readouts[:, row.column : row.column + layer.population.neurons]
+                read[name] = self._columns(self.readouts, layer)
+        return {name: read[name] for name in network.read_outs}
+
+    def _columns(self, values: Array, layer: FusedLayer) -> Array:
+        """(T, n) what stands for a layer among the read-outs, or among their messages."""
+        return values[:, layer.row.column : layer.row.column + layer.population.neurons]
+
+    def _values(self, sample: Array) -> dict[str, Array] | None:
+        """`run` of a network whose messages carry values."""
+        network, tally = self.fused.program.network, self.tables.tally.copy()
+        words, scratch = self.arena.view(np.int16), (self.tables, self.sums, self.fused.limits)
+        # How many steps there are decides what is compiled.
+        tier, constant = words_of(self.tier), (1,) * (network.timesteps == 1)
+        for begin, end in zip(self.cuts, self.cuts[1:], strict=False):
+            cells, ends = self.forms[begin][1] or Values(), (self.readouts, self.sent, begin, end)
+            if not run_values(tier, cells, constant, self.arena, words, *scratch, sample, self.largest, *ends):
+                self.tables.tally[:] = tally
+                return None
+        read: dict[str, Array] = {}
+        for number, layer in enumerate(self.fused.layers):
+            neuron, name = layer.population.neuron, layer.population.name
+            if isinstance(neuron, Source):
+                sent = 1 if neuron.once else network.timesteps
+                self.spikes[number] += sent * (sample[network.input_places[name]] != 0)
+            if _reads(layer):
+                read[name] = self._columns(self.readouts, layer)
         return {name: read[name] for name in network.read_outs}
 
     def _drive(self, sample: Array) -> dict[str, Array]:
@@ -145,6 +186,11 @@ class Worker:
         return found
 
 
+def _reads(layer: FusedLayer) -> bool:
+    """Whether the kernels write what is read of a layer."""
+    return layer.row.kind == READ or (layer.row.kind == VALUES and layer.row.column >= 0)
+
+
 def execute_fused(
     fused: FusedProgram,
     inputs: Array,
@@ -153,6 +199,7 @@ def execute_fused(
     keep_messages: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    beyond: Callable[[Array], MappedRun] | None = None,
 ) -> MappedRun:
     """Run integer inputs (N, *network.input_shape) that ``fused.takes``.
 
@@ -163,6 +210,10 @@ def execute_fused(
         keep_messages: also return the messages of every slot and step.
         threads: at most this many; None: one per processor.
         progress: called after every sample.
+        beyond: runs samples whose messages carry values and do not fit; without it they are an error.
+
+    Raises:
+        OverflowError: there are such samples, and no ``beyond``.
     """
     program, network = fused.program, fused.program.network
     flat_inputs = joined_channels_last(network, inputs)
@@ -170,7 +221,7 @@ def execute_fused(
     readouts = {n: np.zeros((len(inputs), steps, len(order[n])), dtype=np.int64) for n in network.read_outs}
     sent = np.zeros((len(inputs), steps if keep_messages else 0, len(program.neurons)), dtype=np.int64)
     workers: list[Worker] = []
-    lock, done = threading.Lock(), [0]
+    lock, done, fits = threading.Lock(), [0], np.ones(len(inputs), dtype=np.bool_)
     idle: list[Worker] = []
 
     def one(index: int) -> None:
@@ -179,9 +230,11 @@ def execute_fused(
                 workers.append(_worker(fused, tier))
                 idle.append(workers[-1])
             worker = idle.pop()
-        for name, potentials in worker.run(flat_inputs[index]).items():
+        read = worker.run(flat_inputs[index])
+        for name, potentials in ({} if read is None else read).items():
             readouts[name][index] = potentials[:, order[name]]
-        if keep_messages:
+        fits[index] = read is not None
+        if keep_messages and read is not None:
             for layer in fused.layers:
                 name = layer.population.name
                 sent[index][:, slots[name]] = worker.messages(layer)[:, order[name]]
@@ -196,8 +249,26 @@ def execute_fused(
     for worker in workers:
         worker.reset()
     fused.spare.extend(workers)
-    return MappedRun(
-        readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0
+    run = MappedRun(readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0)
+    if fits.all():
+        return run
+    if beyond is None:
+        raise OverflowError("messages or sums leave their integers")
+    return _with(run, beyond(inputs[~fits]), np.flatnonzero(~fits))
+
+
+def _with(run: MappedRun, other: MappedRun, where: IndexArray) -> MappedRun:
+    """A run with the samples that another one made of it."""
+    for name, values in other.readouts.items():
+        run.readouts[name][where] = values
+    if run.messages is not None and other.messages is not None:
+        run.messages[where] = other.messages
+    return replace(
+        run,
+        synops=run.synops + other.synops,
+        fired=run.fired + other.fired,
+        changed=run.changed + other.changed,
+        overflows=other.overflows,
     )
 
 

@@ -22,7 +22,7 @@ from nmc.kernels.fused_sums import (
     numbers_of,
     whole_sums,
 )
-from nmc.kernels.fused_tables import CONSTANT, FEED, FUSED, READ
+from nmc.kernels.fused_tables import CONSTANT, FEED, FEW, FUSED, READ
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 
 _LIMIT = STATE_LIMIT
@@ -88,6 +88,7 @@ def _fire_pixels(cells, vectors, pixels, constant, arena, tables, row, channel, 
         row.out_group,
         tally,
         2 * row.padded,
+        0,
     )
     fire(cells, vectors, pixels, constant, arena, tables, sums, _shared(row), places)
 
@@ -101,8 +102,8 @@ def _constant_pixels(tier, vectors, together, arena, tables, segments, row, bloc
         message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * ROWS * lanes
         add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[3], sums, at, kept)
     if block[2] == block[3]:
-        fill(lanes, sums, kept + block[0], ROWS)
-    add_up(vectors, tables, row, block[0], sums)
+        fill(lanes, sums, 0, kept + block[0], ROWS)
+    add_up(vectors, tables, row, block[0], sums, 0)
     # As many pixels as there are: those beyond the map have sums, but no neurons.
     there = min(ROWS, row.width - x)
     for p in range(0, there - len(together) + 1, len(together)):
@@ -126,9 +127,11 @@ def _constant_layer(tier, arena, tables, row, sums):
 
 
 @compiled()
-def _fire_whole(cells, vectors, arena, tables, row, channel, y, x, sums):
-    """The neurons of one pixel, whose sums are ready."""
-    _fire_pixels(cells, vectors, (1,), (), arena, tables, row, channel, y, x, sums, 0)
+def _fire_whole(cells, vectors, arena, tables, row, channel, y, x, count, sums):
+    """The neurons of a few pixels, whose sums are ready."""
+    for p in range(count):
+        at = p * row.span * len(vectors) * LANES
+        _fire_pixels(cells, vectors, (1,), (), arena, tables, row, channel, y, x + p, sums, at)
 
 
 @compiled()
@@ -138,13 +141,14 @@ def _grouped_layer(tier, cells, arena, tables, row, sums):
     for number in range(row.blocks, row.blocks_end):
         block = block_of(blocks, number)
         for y in range(row.height):
-            for x in range(row.width):
+            for x in range(0, row.width, FEW):
+                count = min(FEW, row.width - x)
                 if block[1] == 2:
-                    whole_sums(tier, (1, 1), arena, tables, row, block, y, x, sums, kept)
-                    _fire_whole(cells, (1, 1), arena, tables, row, block[0], y, x, sums)
+                    whole_sums(tier, (1, 1), arena, tables, row, block, y, x, count, sums, kept)
+                    _fire_whole(cells, (1, 1), arena, tables, row, block[0], y, x, count, sums)
                 else:
-                    whole_sums(tier, (1,), arena, tables, row, block, y, x, sums, kept)
-                    _fire_whole(cells, (1,), arena, tables, row, block[0], y, x, sums)
+                    whole_sums(tier, (1,), arena, tables, row, block, y, x, count, sums, kept)
+                    _fire_whole(cells, (1,), arena, tables, row, block[0], y, x, count, sums)
 
 
 @compiled()
@@ -167,9 +171,9 @@ def collect_layer(tier, arena, tables, i, sums, totals):
         for y in range(row.height):
             for x in range(row.width):
                 if block[1] == 2:
-                    whole_sums(tier, (1, 1), arena, tables, row, block, y, x, sums, kept)
+                    whole_sums(tier, (1, 1), arena, tables, row, block, y, x, 1, sums, kept)
                 else:
-                    whole_sums(tier, (1,), arena, tables, row, block, y, x, sums, kept)
+                    whole_sums(tier, (1,), arena, tables, row, block, y, x, 1, sums, kept)
                 _collect(block[1] * LANES, row, block[0], y, x, sums, totals)
 
 

@@ -51,6 +51,9 @@ def layer_row(layers, i):
         r[31],
         r[32],
         r[33],
+        r[34],
+        r[35],
+        r[36],
     )
 
 
@@ -64,18 +67,18 @@ def add_segment(tier, vectors, arena, tables, segment, row, channel, message, st
 
 
 @compiled(inline="always")
-def _sum(tier, vectors, arena, tables, segments, row, block, y, x, sums, kept):
-    """Sums of one block of channels of a pixel: (groups, steps, lanes)."""
+def sum_of(tier, vectors, arena, tables, row, block, y, x, sums, first, kept):
+    """Sums of one block of channels of a pixel: (groups, steps, lanes) from ``first``."""
     lanes, steps = len(vectors) * LANES, row.rounds * ROWS
     for s in range(block[2], block[3]):
-        segment = numbers_of(segments, s)
-        message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * steps * lanes
+        segment = numbers_of(tables.segments, s)
+        message, at = segment[1] + y * segment[2] + x * segment[3], first + segment[0] * steps * lanes
         for _ in range(row.rounds):
             add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[4], sums, at, kept)
             at += ROWS * lanes
             message += segment[5]
     if block[2] == block[3]:
-        fill(lanes, sums, kept + block[0], steps)
+        fill(lanes, sums, first, kept + block[0], steps)
 
 
 @compiled(inline="always")
@@ -97,21 +100,24 @@ def chain_of(row, block, y, x):
 
 
 @compiled()
-def whole_sums(tier, vectors, arena, tables, row, block, y, x, sums, kept):
-    """The sums a of one block of channels of a pixel, (steps, lanes), in units of v; behind the window there are none.
+def whole_sums(tier, vectors, arena, tables, row, block, y, x, count, sums, kept):
+    """The sums a of one block of channels of a few pixels, in units of v; behind the window there are none.
 
-    A function of its own: it is compiled once for each tier, and the neurons once for each sort of cells.
+    Those of a pixel are (steps, lanes); the next pixel's begin ``row.span * lanes`` later. A function of its own: it is
+    compiled once for each tier, and the neurons once for each sort of cells.
     """
     lanes = len(vectors) * LANES
-    if row.chained:
-        dot_sum(tier, vectors, arena, tables, sums, chain_of(row, block, y, x))
-    else:
-        _sum(tier, vectors, arena, tables, tables.segments, row, block, y, x, sums, kept)
-        add_up(vectors, tables, row, block[0], sums)
-        for n in range(row.rounds * ROWS * lanes, row.steps * lanes):
-            sums[n] = sums[n % lanes]
-    for n in range(row.steps * lanes, (row.steps + row.wait) * lanes):
-        sums[n] = 0
+    for p in range(count):
+        first = p * row.span * lanes
+        if row.chained:
+            dot_sum(tier, vectors, arena, tables, sums, first, chain_of(row, block, y, x + p))
+        else:
+            sum_of(tier, vectors, arena, tables, row, block, y, x + p, sums, first, kept)
+            add_up(vectors, tables, row, block[0], sums, first)
+            for n in range(row.rounds * ROWS * lanes, row.steps * lanes):
+                sums[first + n] = sums[first + n % lanes]
+        for n in range(row.steps * lanes, (row.steps + row.wait) * lanes):
+            sums[first + n] = 0
 
 
 @compiled(inline="always")
@@ -138,27 +144,27 @@ def block_of(blocks, number):
 
 
 @compiled(inline="always")
-def fill(lanes, sums, first, count):
+def fill(lanes, sums, at, first, count):
     """Sums to which nothing is added."""
     for step in range(count):
         for lane in range(lanes):
-            sums[step * lanes + lane] = sums[first + lane]
+            sums[at + step * lanes + lane] = sums[first + lane]
 
 
 @compiled()
 def keep(tables, row, sums):
-    """What the sums of a layer start from, at the end of the scratch; where that is."""
-    kept = sums.shape[0] - row.groups * row.padded
+    """What the sums of a layer start from, behind them in the scratch, before a last vector; where that is."""
+    kept = sums.shape[0] - LANES - row.groups * row.padded
     for n in range(row.groups * row.padded):
         sums[kept + n] = tables.first[row.first + n]
     return kept
 
 
 @compiled(inline="always")
-def add_up(vectors, tables, row, channel, sums):
+def add_up(vectors, tables, row, channel, sums, first):
     """Shift the sums of each group and add them up, into the first."""
     rows = row.rounds * ROWS
     for g in range(row.groups):
         right = row.shifts + 2 * g * row.padded + channel
-        at = g * rows * len(vectors) * LANES
-        shift(vectors, tables, sums, (at, rows, right, right + row.padded, np.int64(g == 0)))
+        at = first + g * rows * len(vectors) * LANES
+        shift(vectors, tables, sums, (first, at, rows, right, right + row.padded, np.int64(g == 0)))

@@ -22,12 +22,15 @@ from nmc.kernels.integrate import flat
 from nmc.kernels.neurons import IDEAL, Model, parameters_of
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 
-FEED, FUSED, CONSTANT, GROUPED, READ, SUMS = range(6)
+FEED, FUSED, CONSTANT, GROUPED, READ, SUMS, VALUES = range(7)
 """What is done for a layer: the input is taken; sums and neurons in registers; the same with the
 same sums in every step; sums through memory, then neurons of any model; a read-out that never fires; sums
-only, neurons elsewhere."""
+only, neurons elsewhere; sums of words, whose neurons send values."""
 
 WORD = (1 << 31) - 1
+
+FEW = 8
+"""Pixels whose sums are in memory at once: a call of a kernel costs as much as some of its steps."""
 
 
 class Row(NamedTuple):
@@ -49,9 +52,12 @@ class Row(NamedTuple):
         tally: (pixels, padded / LANES, 2, LANES) spikes and changes.
         lanes, lanes_end: rows of `LayerTables.lanes`.
         pools, pools_end: rows of `LayerTables.pools`, of its messages.
-        column: of a read-out, its first column; of an input, its first value.
+        column: of a read-out, its first column (of one with values -1: it is not read); of an input, its
+            first value.
         wait: steps in which it takes sums in and sends nothing.
         chained: whether each sum, shifted to the left, is what the next one starts from.
+        span: rows of sums that a pixel needs in memory.
+        model, rectify: of neurons whose messages carry values and are read.
         levels, free, keep_u, keep_v, rest: as `nmc.kernels.fire_rules.Firing` takes them.
     """
 
@@ -89,6 +95,9 @@ class Row(NamedTuple):
     keep_v: int = 0
     rest: int = 0
     chained: int = 0
+    span: int = 0
+    model: int = 0
+    rectify: int = 0
 
 
 class LayerTables(NamedTuple):
@@ -234,6 +243,7 @@ class Layout:
             blocks_end=blocks_end,
             groups=len(first),
             chained=int(operands.chained),
+            span=max(len(first) * row.rounds * ROWS, row.steps + row.wait),
             first=self._append("first", first),
             shifts=self._append("shifts", shifts),
             own=self._append("own", own),
@@ -260,7 +270,8 @@ class Layout:
             for conv, feed in zip(part.convs, part.sources, strict=True):
                 start -= conv.weight.reshape(count, -1).sum(axis=1) * self.maps[feed].zero
             first[group, :count] = start
-            shifts[group, 0, :count], shifts[group, 1, :count] = np.maximum(part.shift, 0), np.maximum(-part.shift, 0)
+            # A sum of 32 bits has no more to lose.
+            shifts[group, :, :count] = np.clip([part.shift, -part.shift], 0, 31)
         return first, shifts
 
     def tables(self) -> LayerTables:
@@ -305,9 +316,8 @@ def own_of(population: Population, channels: int, strict: int, drive: Array | No
 
 
 def scratch_of(operands: Operands, row: Row) -> int:
-    """Sums of one block of a few pixels, and what the sums start from."""
-    groups = max(len(operands.sums), 1)
-    return max(groups * row.rounds * ROWS, row.steps + row.wait) * 2 * LANES + groups * row.padded
+    """Sums of one block of a few pixels, what the sums start from, and one vector."""
+    return LANES + FEW * row.span * 2 * LANES + max(len(operands.sums), 1) * row.padded
 
 
 def chained(sums: Sequence[Sum], centred: Callable[[Sum], bool]) -> Sequence[Sum] | None:
@@ -350,4 +360,6 @@ def with_model(row: Row, model: Model, wait: int) -> Row:
         keep_u=4096 - model.du - 1,
         keep_v=4096 - model.dv,
         rest=model.refractory,
+        model=model.kind,
+        rectify=model.rectify,
     )

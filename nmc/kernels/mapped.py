@@ -222,12 +222,20 @@ def execute_mapped(
         threads: at most this many; None: one per processor.
         progress: called after every sample.
 
-    Rate networks run layer by layer where that is proved to be the same (`nmc.kernels.fused`),
+    Networks without loops run layer by layer where that is proved to be the same (`nmc.kernels.fused`),
     unless potentials are wanted; everything else goes step by step.
     """
     fused = None if keep_potentials else program.fused
     if fused is not None and fused.takes(inputs):
-        return execute_fused(fused, inputs, _fastest(), keep_messages=keep_messages, threads=threads, progress=progress)
+        return execute_fused(
+            fused,
+            inputs,
+            _fastest(),
+            keep_messages=keep_messages,
+            threads=threads,
+            progress=progress,
+            beyond=lambda left: execute_steps(program, left, keep_messages=keep_messages, threads=threads),
+        )
     return execute_steps(
         program,
         inputs,

@@ -50,6 +50,30 @@ class Portable(NamedTuple):
     name: str = "portable"
 
 
+class Words512(NamedTuple):
+    """AVX-512BW: products of words are added in pairs of 32 bits."""
+
+    name: str = "avx512-bw, words"
+
+
+class Words256(NamedTuple):
+    """AVX2, likewise."""
+
+    name: str = "avx2, words"
+
+
+class PortableWords(NamedTuple):
+    """Any processor."""
+
+    name: str = "portable, words"
+
+
+Words = Words512 | Words256 | PortableWords
+"""A form of `dot` whose messages and weights are words: signed, two instead of four side by side."""
+
+NARROW = (Vnni256, Bytes256, Words256)
+"""Tiers whose vectors are half as long."""
+
 Tier = Vnni512 | Bytes512 | Vnni256 | Bytes256 | Portable
 """A form of `dot`. Its type, not its value, decides what is compiled."""
 
@@ -70,6 +94,17 @@ def available_tiers() -> tuple[Tier, ...]:
     _, _, listed = cpu_target.target_context.codegen().magic_tuple()
     features = {name[1:] for name in listed.split(",") if name.startswith("+")}
     return tuple(tier for tier, needed in _NEEDS if needed <= features)
+
+
+def words_of(tier: Tier) -> Words:
+    """The form with words on the same processor."""
+    match tier:
+        case Vnni512() | Bytes512():
+            return Words512()
+        case Vnni256() | Bytes256():
+            return Words256()
+        case Portable():
+            return PortableWords()
 
 
 def adds_pairs(tier: Tier) -> bool:
