@@ -64,6 +64,7 @@ class LayerTask:
         scales: decode scales of the sources.
         timesteps: T.
         quantizer: of the target.
+        timed: whether neurons that fire hear it: then it matters when its spikes come.
     """
 
     population: Population
@@ -75,6 +76,7 @@ class LayerTask:
     scales: Mapping[str, Array]
     timesteps: int
     quantizer: Quantizer
+    timed: bool = True
 
     @property
     def top(self) -> Array:
@@ -257,7 +259,7 @@ def _drive(task: LayerTask, stored: StoredLayer, evenness: float) -> LayerDrive:
         stored.unit,
         task.population.wait,
         task.quantizer.target.neurons.threshold_max,
-        evenness,
+        evenness if task.timed else 0.0,
     )
 
 

@@ -119,7 +119,7 @@ class _Run:
         patches = {p.name: rows.patches(p.connectivity, self.sent[p.source]) for p in incoming}
         task = LayerTask(
             population, folded, rows, patches, rows.of(drive), drive.reshape(-1, population.shape[0]).max(axis=0),
-            self.scales, self.network.timesteps, self._quantizer,
+            self.scales, self.network.timesteps, self._quantizer, self._fires_others(population),
         )  # fmt: skip
         done = calibrate_layer(task, self.options)
         if done.scale is not None:
@@ -132,6 +132,11 @@ class _Run:
             self._require_life(population, task)
         self._forget(incoming)
         return done
+
+    def _fires_others(self, population: Population) -> bool:
+        """Whether neurons that fire hear it: a read-out adds its messages up, whenever they come."""
+        heard_by = (self.network.by_name[p.target].neuron for p in self.network.outgoing[population.name])
+        return any(isinstance(neuron, IF) for neuron in heard_by)
 
     def _require_life(self, population: Population, task: LayerTask) -> None:
         """A layer that never sends, although the float network's is active, starves all behind it."""

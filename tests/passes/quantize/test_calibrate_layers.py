@@ -120,6 +120,20 @@ def test_an_input_that_spikes_is_calibrated_on() -> None:
     assert errors(stored)[0] < 0.5
 
 
+def test_spikes_come_more_evenly_where_that_counts() -> None:
+    def unevenness(evenness: float) -> float:
+        real, stored = calibrated(CalibrateLayers(feedback=0, evenness=evenness), timesteps=16)
+        messages = execute_network(stored, encode(stored, UNSEEN), keep=True).messages
+        total = 0.0
+        for name in SPIKING:
+            running = messages[name].cumsum(axis=1, dtype=np.float64)
+            even = running[:, -1:] * (np.arange(1, 17) / 16)[:, None, None, None]
+            total += float((np.square(running - even).mean(axis=(0, 1, 3, 4)) * real.scales[name] ** 2).sum())
+        return total
+
+    assert unevenness(1.0) < 0.9 * unevenness(0.0)
+
+
 def test_a_silent_channel_stays_silent() -> None:
     layers = {layer.name: layer for layer in GRAPH.layers}
     first = layers["first"]
