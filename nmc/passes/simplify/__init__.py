@@ -37,10 +37,11 @@ def simplify_passes(
         strict: refuse what can only be approximated.
         maxpool: ``exact`` or ``average``.
         constant_axons: as in `RelayPooling`; codings that keep biases in neurons need none.
-        relay_linear: as in `RelayLinear`: the coding has messages with a sign.
+        relay_linear: the coding has messages that carry a sign, so that linear values may have neurons.
     """
     first: tuple[Pass, ...] = (RefuseApproximation(maxpool),) if strict else ()
     averaged: tuple[Pass, ...] = (AverageMaxpool(),) if maxpool == "average" else ()
+    relays: tuple[Pass, ...] = (RelayLinear(),) if relay_linear else ()
     return (
         *first,
         FoldQuantization(),
@@ -58,7 +59,7 @@ def simplify_passes(
         LegaliseShortcut(),
         FoldLayout(),
         RelayPooling(constant_axons),
-        RelayLinear(relay_linear),
+        *relays,
         FuseLinear(),
         Canonicalise(),
     )

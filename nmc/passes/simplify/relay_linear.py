@@ -28,13 +28,8 @@ class RelayLinear:
     Two rules decide, both of the graph alone. A relay costs no time step: it is read only where
     there is a step to spare on the way to the outputs; a reader that is waited for composes as
     before. And it pays: the readers that one-to-one layers and sums lead to would have `GAIN` times
-    the synapses if they composed, or more.
-
-    Attributes:
-        allowed: whether the coding has messages with a sign and without a threshold.
+    the synapses if they composed, or more. Only for codings whose messages carry a sign.
     """
-
-    allowed: bool = False
 
     name: ClassVar[str] = "relay-linear"
     stage: ClassVar[str] = "simplify"
@@ -44,7 +39,7 @@ class RelayLinear:
     def run(self, program: Program, context: Context) -> Program:
         """The same values; the same object where no relay pays."""
         graph, target = as_graph(program), context.target
-        if not (self.allowed and target.messages.graded_bits and "graded-relu" in target.neurons.models):
+        if not (target.messages.graded_bits and "graded-relu" in target.neurons.models):
             return program
         relays = _Relays(graph)
         layers = [made for layer in graph.layers for made in relays.add(layer)]
@@ -59,7 +54,7 @@ class _Relays:
     Attributes:
         level: of each layer: of a population its place in the chain of those that wait for each other,
             of a linear layer the latest of those that it reads.
-        latest: the level that each layer may have at most, so that no output is later than without relays.
+        latest: the level that each layer may have at most, so that the network is no deeper than without relays.
         synapses: that one copy of each linear layer's value takes, at the most; 0 for populations.
         codes: of the relays.
     """
@@ -137,7 +132,7 @@ def _level(layer: Layer, level: Mapping[str, int]) -> int:
 
 
 def _latest(graph: LayerGraph) -> dict[str, int]:
-    """The level that each layer may have at most, the outputs being as late as they are."""
+    """The level that each layer may have at most in a network that is as deep as it is."""
     level: dict[str, int] = {}
     for layer in graph.layers:
         level[layer.name] = _level(layer, level)

@@ -123,13 +123,9 @@ def test_a_relay_has_the_steps_of_its_value() -> None:
     assert after.codes[f"{source}/relay"] == code
 
 
-@pytest.mark.parametrize(
-    ("allowed", "target"), [(False, small_target()), (True, small_target(graded_bits=0))], ids=["coding", "target"]
-)
-def test_without_signed_messages_nothing_changes(allowed: bool, target: Target) -> None:
+def test_without_graded_messages_nothing_changes() -> None:
     graph = residual(8)
-    context = context_for(graph, np.zeros((1, *graph.input.shape), np.float32), target)
+    context = context_for(graph, np.zeros((1, *graph.input.shape), np.float32))
     linear = as_graph(FoldBatchnorm().run(graph, context))
-    assert RelayLinear(allowed).run(linear, context) is linear
-    relayed = RelayLinear(allowed=True).run(linear, context_for(graph, context.calibration.inputs))
-    assert relays(as_graph(relayed))
+    assert RelayLinear().run(linear, replace(context, target=small_target(graded_bits=0))) is linear
+    assert relays(as_graph(RelayLinear().run(linear, context)))
