@@ -38,8 +38,8 @@ LEAST = 4
 RAREST = 1e-6
 """Chances below it are not told apart."""
 
-MAX_CHANGED = 0.1
-"""Per cent of the answers that may change, unless the user says."""
+LOWEST = 1e-30
+"""The scale where no sample ever changes: a tie is no margin."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def margins(network: Network, curve: Array) -> tuple[Array, IndexArray]:
     return (best[:, :, 1] - best[:, :, 0]) * elapsed, answer
 
 
-def fit_margin(network: Network, curve: Array, max_changed: float = MAX_CHANGED) -> MarginRule:
+def fit_margin(network: Network, curve: Array, max_changed: float) -> MarginRule:
     """The rule with the fewest steps that changes no more answers than it may.
 
     With n samples of which k change, a new sample of the same kind changes with a probability of at most
@@ -152,8 +152,8 @@ def fit_margin(network: Network, curve: Array, max_changed: float = MAX_CHANGED)
     before = np.maximum.accumulate(np.column_stack([np.zeros(count), ratio]), axis=1)[:, :-1]
     wrong = (ratio > before) & (answer[:, :-1] != answer[:, -1:])
     scale = _fitted_scale(np.where(wrong, ratio, 0.0).max(axis=1, initial=0.0), max_changed / 100)
-    # Rounding must not let a sample in that the scale keeps out.
-    thresholds = np.nextafter(scale * shape, np.inf)
+    # A little above it, so that no rounding lets a sample in, and the same everywhere whatever a logarithm's last bit.
+    thresholds = max(float(f"{scale * (1 + 1e-8):.9g}"), LOWEST) * shape
     stops = stop_steps(tuple(thresholds.tolist()), margin)
     changed = int((answer[np.arange(count), stops - 1] != answer[:, -1]).sum())
     stopped = np.bincount(stops, minlength=steps + 1)[1:]
@@ -171,11 +171,11 @@ def _fitted_scale(changes_up_to: Array, allowed: float) -> float:
     count, largest = len(changes_up_to), np.sort(changes_up_to)[::-1]
     may = math.floor((count + 1) * allowed + 1e-9) - 1
     if may >= 0:
-        return float(np.nextafter(largest[min(may, count - 1)], np.inf))
+        return float(largest[min(may, count - 1)])
     tail = min(max(count // TAIL, LEAST), count - 1)
     excess = float((largest[:tail] - largest[tail]).mean()) if tail else 0.0
     beyond = math.log(1 / ((count + 1) * max(allowed, RAREST)))
-    return float(np.nextafter(largest[0] + excess * max(beyond, 0.0), np.inf))
+    return float(largest[0] + excess * max(beyond, 0.0))
 
 
 def stop_steps(thresholds: tuple[float, ...], margin: Array) -> IndexArray:

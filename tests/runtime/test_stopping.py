@@ -122,9 +122,9 @@ def test_more_changes_take_fewer_steps() -> None:
 
 
 def test_one_step_and_one_sample_are_no_special_case() -> None:
-    assert fit_margin(NETWORK, walks(1, 4)).samples == 1
+    assert fit_margin(NETWORK, walks(1, 4), 1.0).samples == 1
     one = replace(NETWORK, timesteps=1)
-    rule = fit_margin(one, walks(5, 4)[:, :1])
+    rule = fit_margin(one, walks(5, 4)[:, :1], 1.0)
     assert rule.thresholds == () and rule.stopped == (5,) and first_look(rule) == 1
     assert stop_steps((), margins(one, walks(5, 4)[:, :1])[0]).tolist() == [1] * 5
 
