@@ -78,7 +78,7 @@ def _read(row, tables, channel, y, x, lanes, sums, at, read, sent):
                 if abs(state) >= _SUM:
                     return False
             else:
-                message = state = total if row.model == GRADED else max(total, 0)
+                message = state = total if row.model == GRADED else max(total, np.int64(0))
                 changed += total != 0
             fired += message != 0
             read[step, column], sent[step, column] = state, message

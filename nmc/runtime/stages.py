@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -145,38 +145,71 @@ def open_programs(artifact: Artifact, stages: Sequence[str], threads: int | None
         path = Path(folder) / "artifact.nmc"
         artifact.save(path)
         each = max(available_threads() // workers, 1)
-        # Forking a process that has threads is not safe.
-        start = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, start, _begin, (str(path), tuple(stages), each)) as pool:
-            yield lambda batches: _in_order(pool, batches, 2 * workers)
+        with _workers(workers, (str(path), tuple(stages), each)) as lines:
+            yield lambda batches: _in_turn(lines, batches)
 
 
-_HERE: list[Programs] = []
-"""The programs of a worker process; empty in every other."""
+@contextlib.contextmanager
+def _workers(count: int, arguments: tuple[str, Sequence[str], int]) -> Iterator[list[Connection]]:
+    """Lines to as many processes that serve; they end when their line is closed."""
+    # Forking a process that has threads is not safe.
+    start = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        lines = []
+        for _ in range(count):
+            line, end = start.Pipe()
+            process = start.Process(target=_serve, args=(end, *arguments), daemon=True)
+            process.start()
+            # The worker holds the other end alone, so that the line breaks when it ends.
+            end.close()
+            stack.callback(process.join)
+            stack.callback(process.terminate)
+            lines.append(stack.enter_context(line))
+        yield lines
 
 
-def _begin(path: str, stages: Sequence[str], threads: int) -> None:
-    _HERE.append(Programs(Artifact.load(path), stages, threads))
+def _serve(line: Connection, path: str, stages: Sequence[str], threads: int) -> None:
+    """A worker: answers samples with what the programs make of them, or with the error, until nobody asks."""
+    try:
+        programs = Programs(Artifact.load(path), stages, threads)
+        while True:
+            line.send(programs.run(line.recv()))
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        return
+    except NmcError as error:
+        line.send((error.diagnostics, error.exit_code))
+    except Exception as error:
+        line.send(error)
 
 
-def _run(x: Array) -> Batch:
-    return _HERE[0].run(x)
-
-
-def _in_order(pool: ProcessPoolExecutor, batches: Iterator[Array], most: int) -> Iterator[Batch]:
-    """Batches as they were given, a few of them in flight."""
-    waiting: deque[Future[Batch]] = deque()
+def _in_turn(lines: Sequence[Connection], batches: Iterator[Array]) -> Iterator[Batch]:
+    """Batches as they were given: each worker has one at a time, and they take turns."""
+    waiting: deque[Connection] = deque()
+    free = deque(lines)
     try:
         for x in batches:
-            waiting.append(pool.submit(_run, x))
-            if len(waiting) >= most:
-                yield waiting.popleft().result()
+            if not free:
+                free.append(waiting[0])
+                yield _answer(waiting.popleft())
+            waiting.append(free.popleft())
+            waiting[-1].send(x)
         while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
+            yield _answer(waiting.popleft())
+    except (EOFError, ConnectionError):
         raise NmcError.single(
             "worker-lost",
             "a worker process ended before its samples were evaluated",
             ExitCode.MISSING,
             help="the system may have run out of memory: fewer --workers, or a smaller --memory",
         ) from None
+
+
+def _answer(line: Connection) -> Batch:
+    """What a worker made of its batch; its error is raised."""
+    match line.recv():
+        case (diagnostics, exit_code):
+            raise NmcError(diagnostics, exit_code)
+        case Exception() as error:
+            raise error
+        case batch:
+            return cast("Batch", batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from multiprocessing import Pipe
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.reference import encode, run
 from nmc.runtime import evaluation as module
+from nmc.runtime import stages
 from nmc.runtime.accuracy import OutputResult, StageResult
 from nmc.runtime.data import Data
 from nmc.runtime.device import Counters
@@ -187,6 +189,28 @@ def test_any_number_of_workers_and_any_budget_give_the_same() -> None:
     each = 8 * (sum(int(np.prod(layer.shape)) for layer in artifact.graph.layers) + network.timesteps * 5)
     for other in (evaluate(artifact, data, workers=2, memory=5 * each), evaluate(artifact, data, memory=each)):
         assert other.outputs == alone.outputs and other.counters == alone.counters
+
+
+def test_errors_and_ends_of_workers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact, inputs = residual_artifact(), X[:4]
+    with stages.open_programs(artifact, ["mapped"], None, 2) as runner:
+        done = list(runner(iter([inputs[:2], inputs[2:], inputs[:1]])))
+        assert [len(batch.outputs["mapped"][0]) for batch in done] == [2, 2, 1]
+        # Samples of another shape: the worker fails and says how.
+        with pytest.raises(Exception, match=r"shape|size"):
+            list(runner(iter([inputs[:, :, :2]])))
+    monkeypatch.setattr(stages.Artifact, "save", lambda self, path: path.write_bytes(b"no artifact"))
+    with stages.open_programs(artifact, ["mapped"], None, 2) as runner, pytest.raises(NmcError) as failure:
+        list(runner(iter([inputs])))
+    assert failure.value.exit_code is not ExitCode.MISSING
+
+
+def test_a_worker_that_is_lost_is_named() -> None:
+    near, far = Pipe()
+    far.close()
+    with pytest.raises(NmcError) as failure:
+        list(stages._in_turn([near], iter([X[:1]])))
+    assert failure.value.diagnostics[0].slug == "worker-lost"
 
 
 def test_a_budget_below_one_sample_is_refused() -> None:
