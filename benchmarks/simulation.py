@@ -242,7 +242,7 @@ def reference_row(arguments: argparse.Namespace, ceiling: float) -> dict[str, ob
     path = arguments.data / "mnist/test.npz"
     if not path.exists():
         return None
-    images = np.load(path)["x"][: arguments.images].reshape(-1, 1, 28, 28).astype(np.int64)
+    images = np.rint(255 * np.load(path)["x"][: arguments.images]).reshape(-1, 1, 28, 28).astype(np.int64)
     network = reference_network(images[:16])
     row = measure("reference T=32", build_tables(one_core_each(network)), images, arguments.repeats, ceiling)
     row["torch_ms"] = "not run (--torch PYTHON)"
@@ -288,7 +288,9 @@ def lava(artifact: Artifact, x: np.ndarray) -> object:
 def rivals() -> dict[str, str]:
     """Why each rival is not in the table."""
     return {
-        name: "not run (no program for it here)" if importlib.util.find_spec(name) else "not run (not installed)"
+        name: "not run here (peers_simulation.py and peers_reservoir.py run it)"
+        if importlib.util.find_spec(name)
+        else "not run (not installed)"
         for name in RIVALS
     }
 
