@@ -115,6 +115,7 @@ FUNCTIONS = (
     "swish",
     "hard-swish",
     "mish",
+    "thresholded-relu",
 )
 """What an `Activation` may compute; `nmc.kernels.functions` says how."""
 

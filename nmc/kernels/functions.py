@@ -18,7 +18,7 @@ def function_values(function: str, x: Array, alpha: float = 1.0, gamma: float = 
     Args:
         function: its name.
         x: any shape.
-        alpha: of elu, selu, celu and swish.
+        alpha: of elu, selu, celu and swish; the threshold of thresholded-relu.
         gamma: of selu.
 
     Raises:
@@ -51,6 +51,8 @@ def function_values(function: str, x: Array, alpha: float = 1.0, gamma: float = 
             return np.asarray(x * np.clip(x / 6.0 + 0.5, 0.0, 1.0))
         case "mish":
             return np.asarray(x * np.tanh(np.logaddexp(0.0, x)))
+        case "thresholded-relu":
+            return np.where(x > alpha, x, 0.0)
         case _:
             raise ValueError(f"no function is called {function!r}")
 

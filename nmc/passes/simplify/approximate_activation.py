@@ -20,6 +20,9 @@ BEYOND = 0.1
 ASSUMED = 8.0
 """Without calibration data the range reaches this far at least: all that saturates does so before."""
 
+RAMP = 1 / 128
+"""Width of what stands for a jump, as part of the calibrated range beyond it: messages have some 8 steps there."""
+
 
 @dataclass(frozen=True)
 class ApproximateActivation:
@@ -61,6 +64,9 @@ class ApproximateActivation:
                 layers.append(layer)
                 continue
             x = read[layer.inputs[0]].astype(np.float64)
+            if layer.op.function == "thresholded-relu":
+                layers.extend(self._jumped(layer, layer.op.alpha, x, graph, taken, context))
+                continue
             low, high = _range(x, assured=context.calibration.from_data)
             line = self._fitted(layer.op, x, low, high)
             relayed = self.relay and bool(graph.users[layer.name])
@@ -76,6 +82,23 @@ class ApproximateActivation:
             )
             layers.extend(made)
         return rebuilt(graph, layers)
+
+    def _jumped(
+        self, layer: Layer, alpha: float, x: Array, graph: LayerGraph, taken: set[str], context: Context
+    ) -> list[Layer]:
+        """The layers of a function that jumps from 0 to alpha, and a warning that says where they are wrong."""
+        width = max(float(x.max()) - alpha, 0.0) * RAMP or abs(alpha) * RAMP
+        context.diagnostics.warning(
+            "activation-approximated",
+            f"thresholded-relu jumps at {alpha:.4g}, its approximation rises up to {alpha + 2 * width:.4g}: "
+            f"{100 * _share(x, alpha, 2 * width):.2g} % of the calibration values are between them, with an error of "
+            f"{abs(alpha) + 2 * width:.2g} at the most; it takes 2 neurons for each value, 3 with a relay",
+            origin=layer.origin,
+            help="train with Relu instead; --strict refuses approximations",
+        )
+        relayed = self.relay and bool(graph.users[layer.name])
+        # A value at the threshold is 0: the ramp begins one width beyond, where no rounding takes such a value.
+        return _Sum(layer, taken).jump(alpha + width, width, min(alpha, 0.0) if relayed else None)
 
     def _fitted(self, op: Activation, x: Array, low: float, high: float) -> Polyline:
         def function(values: Array) -> Array:
@@ -94,6 +117,11 @@ def _range(x: Array, *, assured: bool) -> tuple[float, float]:
     if not assured or low == high:
         low, high = min(low, -ASSUMED), max(high, ASSUMED)
     return low, high
+
+
+def _share(x: Array, alpha: float, width: float) -> float:
+    """Share of values on the ramp."""
+    return float(np.mean((x > alpha) & (x < alpha + width)))
 
 
 class _Sum:
@@ -138,6 +166,25 @@ class _Sum:
             parts.append(self._add(f"part{number}", self._affine(slope, start if not parts else 0.0), hinge))
         if not parts:
             return [replace(self._layer, op=self._affine(0.0, line.value))]
+        return self._end(parts, least)
+
+    def jump(self, alpha: float, width: float, least: float | None) -> list[Layer]:
+        """``x`` beyond alpha and 0 elsewhere, but for a ramp of some width.
+
+        ``r + alpha - alpha / width * relu(width - r)`` with ``r = relu(x - alpha)``: the second ReLU is
+        0 beyond the ramp and ``width`` before it, so that the steep factor makes nothing of rounding errors there.
+        """
+        above = self._add("above", Relu(), self._add("beyond", self._affine(1.0, -alpha), self._layer.inputs[0]))
+        below = self._add("below", Relu(), self._add("short", self._affine(-1.0, width), above))
+        start = alpha - (least or 0.0)
+        parts = [
+            self._add("part0", self._affine(1.0, start), above),
+            self._add("part1", self._affine(-alpha / width, 0.0), below),
+        ]
+        return self._end(parts, least)
+
+    def _end(self, parts: list[str], least: float | None) -> list[Layer]:
+        """The sum of the parts in the place of the layer; arguments as in `build`."""
         total = self._add("sum", Add(), *parts) if len(parts) > 1 else parts[0]
         if least is None:
             last = self.layers.pop()

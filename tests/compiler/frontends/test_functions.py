@@ -26,6 +26,7 @@ FUNCTIONS = [
     ("Gelu", 20, {"approximate": "tanh"}),
     ("HardSwish", 17, {}),
     ("Mish", 18, {}),
+    ("ThresholdedRelu", 17, {"alpha": 0.4}),
 ]
 
 

@@ -319,7 +319,6 @@ REFUSED = [
     ([("Mul", ["x", "r"], "y")], "multiply"),
     ([("Mul", ["x", "x"], "y")], "multiply"),
     ([("Tile", ["x", "two"], "y")], "batch on axis 0"),
-    ([("ThresholdedRelu", ["x"], "y")], "Relu"),
     ([("Shrink", ["x"], "y")], "bias equal"),
     ([("MatMul", ["w", "x"], "y")], "exchange"),
     ([("Resize", ["x", "", "many"], "y")], "axis 0"),

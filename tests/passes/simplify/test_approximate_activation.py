@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ PARAMETERS = {"selu": (1.67326, 1.0507), "celu": (0.7, 1.0), "elu": (1.3, 1.0), 
 RANGES = [(-10.0, 12.0), (-1.0, 0.7), (0.0, 5.0), (-40.0, 0.0)]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "thresholded-relu"])
 @pytest.mark.parametrize(("low", "high"), RANGES)
 def test_polylines_are_as_near_as_they_say(function: str, low: float, high: float) -> None:
     alpha, gamma = PARAMETERS.get(function, (1.0, 1.0))
@@ -85,6 +87,29 @@ def test_near_values_from_relus_alone(function: str, relay: bool, behind: bool) 
     assert set(kinds(whole)) <= {"Input", "Relu", "Add", "Linear:Conv2d", "Linear:Skip", "Linear:Sparse"}
     wanted, got = execute_graph(near, x, [near.output])[near.output], execute_graph(whole, x, [whole.output])
     assert np.allclose(got[whole.output], wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [-0.7, 0.4, 90.0])
+@pytest.mark.parametrize("relay", [False, True])
+def test_a_jump_becomes_a_ramp_and_the_rest_is_exact(alpha: float, relay: bool) -> None:
+    graph = _activated("thresholded-relu")
+    layers = tuple(
+        replace(la, op=replace(la.op, alpha=alpha)) if isinstance(la.op, Activation) else la for la in graph.layers
+    )
+    graph = replace(graph, layers=layers)
+    x = np.random.default_rng(3).normal(size=(16, 3, 5, 5)).astype(np.float32)
+    context = context_for(graph, x)
+    near = ApproximateActivation(relay=relay).run(graph, context)
+    assert isinstance(near, LayerGraph) and "Activation" not in kinds(near)
+    verify_program(near)
+    assert f"jumps at {alpha:.4g}" in context.diagnostics.items[0].message
+    source = graph.by_name["smooth"].inputs[0]
+    read = execute_graph(graph, x, [source])[source]
+    exact, found = (execute_graph(g, x, ["smooth"])["smooth"] for g in (graph, near))
+    width = max(read.max() - alpha, 0) / 128 or alpha / 128
+    ramp = (read > alpha) & (read < alpha + 2 * width)
+    assert np.abs(exact - found)[~ramp].max() <= 1e-9
+    assert np.abs(exact - found).max() <= abs(alpha) + 2 * width
 
 
 def test_with_a_relay_the_weights_are_read_three_times() -> None:

@@ -8,7 +8,7 @@ from nmc.compiler.frontends.onnx.importer import GraphBuilder
 from nmc.compiler.frontends.onnx.node import Node, Refusal
 from nmc.compiler.frontends.onnx.operators_arithmetic import alike, fitted
 from nmc.ir.connectivity import Array, Shape, Skip, sparse_from_synapses
-from nmc.ir.layers import Add, BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
+from nmc.ir.layers import Activation, Add, BatchNorm, Clip, LeakyRelu, Linear, Maximum, Relu
 
 UNBOUNDED = 1e30
 """Exporters write the largest float where a bound is missing."""
@@ -82,11 +82,9 @@ def import_neg(node: Node, graph: GraphBuilder) -> None:
 
 
 def import_thresholded_relu(node: Node, graph: GraphBuilder) -> None:
-    """With a threshold of zero, where it is a ReLU; elsewhere it jumps."""
+    """With a threshold of zero it is a ReLU; elsewhere the jump becomes a ramp, 1/128 of the range wide."""
     shape, alpha = graph.activation(node, 0), node.number("alpha", 1.0)
-    if alpha != 0:
-        raise Refusal("operator-unsupported", f"it jumps from 0 to {alpha:g} at its threshold", "train with Relu")
-    graph.add(node, Relu(), (node.input(0),), shape)
+    graph.add(node, Relu() if alpha == 0 else Activation("thresholded-relu", alpha), (node.input(0),), shape)
 
 
 def import_shrink(node: Node, graph: GraphBuilder) -> None:
