@@ -17,7 +17,7 @@ from nmc.passes.simplify import simplify_passes
 from nmc.passes.simplify.compose import synapse_bound
 from nmc.passes.simplify.fold_batchnorm import FoldBatchnorm
 from nmc.passes.simplify.relay_linear import RelayLinear
-from nmc.passes.simplify.rewrite import as_graph
+from nmc.passes.simplify.rewrite import as_graph, rebuilt
 from nmc.testing.builders import context_for, small_target
 from tests.passes.simplify.graphs import Builder, assert_same_values
 from tests.passes.simplify.test_split_concat import dense_block
@@ -66,6 +66,42 @@ def test_relays_save_synapses_and_cost_no_step(graph: LayerGraph) -> None:
     before, after = aligned(composed), aligned(relayed)
     assert after.pipeline_steps == before.pipeline_steps
     assert max(p.delay for p in after.projections) <= max(p.delay for p in before.projections)
+
+
+def tangle(seed: int) -> LayerGraph:
+    """Convolutions, norms, ReLUs, sums and joins that read what came shortly before."""
+    build = Builder((4, 5, 5), seed)
+    values = [build.conv("x", 4, pads=(1, 1, 1, 1)), "x"]
+
+    def any_value() -> str:
+        return values[int(build.rng.integers(max(0, len(values) - 10), len(values)))]
+
+    for kind in build.rng.integers(0, 6, 30):
+        match int(kind):
+            case 0:
+                made = build.conv(any_value(), 4, pads=(1, 1, 1, 1))
+            case 1:
+                made = build.relu(any_value())
+            case 2:
+                made = build.norm(any_value())
+            case 3:
+                made = build.sum(any_value(), any_value())
+            case 4:
+                made = build.conv(build.relu(build.concat(0, any_value(), any_value())), 4, (1, 1))
+            case _:
+                made = build.conv(build.relu(build.norm(any_value())), 4, pads=(1, 1, 1, 1))
+        values.append(made)
+    graph = build.graph(build.dense(build.reshape(build.relu(build.sum(*values[-6:]))), 3))
+    return rebuilt(graph, graph.layers)
+
+
+def test_tangled_networks_keep_their_values_and_their_depth() -> None:
+    found = 0
+    for seed in range(24):
+        composed, relayed = simplified(tangle(seed), relay=False), simplified(tangle(seed), relay=True)
+        assert aligned(relayed).pipeline_steps == aligned(composed).pipeline_steps
+        found += bool(relays(relayed))
+    assert found >= 3
 
 
 def test_every_relay_is_a_linear_value_and_says_which_tensor_it_is() -> None:
