@@ -10,6 +10,7 @@ from nmc.backends.api import Options
 from nmc.hardware.target import Target
 from nmc.ir.diagnostic import DiagnosticSink, ExitCode
 from nmc.ir.neurons import Reset
+from nmc.passes.convert.thresholds import RULES
 
 NEEDS: Mapping[str, str] = {
     "rate": "lif",
@@ -24,7 +25,10 @@ TIMESTEPS = (4, 8, 16, 32)
 LEVELS = (3, 4, 7)
 WAITS = ("0", "auto")
 THRESHOLDS = ("searched", "min-error", "percentile")
-"""Searched on real spikes, or by a rule on the float activations, with weights as they are and biases corrected."""
+"""Searched on real spikes, or by a rule on the float activations, with weights as they are and biases corrected.
+
+What is varied unless the user says; any rule of `nmc.passes.convert.thresholds` may be named.
+"""
 
 BITS = (8, 6, 4)
 
@@ -37,6 +41,7 @@ PARAMETERS: Mapping[str, str] = {
     "timesteps": "T; no choice for graded",
     "levels": "most spikes of a burst",
     "wait": "steps that layers wait before they may fire",
+    "stop": "whether samples stop once their answer is clear; only where it is varied",
     "reset": "of spiking neurons",
     "weight-bits": "bits of a weight",
     "threshold": "how thresholds are found",
@@ -67,6 +72,7 @@ class Space:
                 "timesteps": tuple(str(t) for t in (*steps, options.timesteps)),
                 "levels": tuple(str(n) for n in LEVELS) if "burst" in models else ("4",),
                 "wait": WAITS,
+                "stop": (options.stop,),
                 "reset": tuple(str(r) for r in target.neurons.resets),
                 "weight-bits": tuple(str(b) for b in (bits, *(b for b in BITS if b < bits))),
                 "threshold": THRESHOLDS,
@@ -116,6 +122,7 @@ class Space:
             names.append("timesteps")
         if coding in SPIKING:
             names += ["wait", "reset", "threshold"]
+            names += ["stop"] if self.choices["stop"] != ("never",) else []
         if coding == "burst":
             names.append("levels")
         return tuple(name for name in PARAMETERS if name in names)
@@ -137,8 +144,9 @@ NUMBERS: Mapping[str, tuple[int, int]] = {"timesteps": (1, 4096), "levels": (2, 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "coding": tuple(NEEDS),
     "wait": ("0", "1", "auto"),
+    "stop": ("never", "margin"),
     "reset": tuple(str(reset) for reset in Reset),
-    "threshold": THRESHOLDS,
+    "threshold": ("searched", *RULES),
 }
 
 
@@ -185,6 +193,7 @@ class Choice:
             timesteps=int(given.get("timesteps", base.timesteps)),
             levels=int(given["levels"]) if "levels" in given else None,
             wait=given.get("wait", "0"),
+            stop=given.get("stop", "never"),
             reset=Reset(given["reset"]) if "reset" in given else None,
             weight_bits=int(given["weight-bits"]),
         )

@@ -13,10 +13,12 @@ from nmc.ir.connectivity import Array
 from nmc.ir.diagnostic import NmcError
 from nmc.ir.network import Network
 from nmc.ir.reference import answers, decode, encode
+from nmc.kernels.mapped_tables import build_tables
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.labels import judges
 from nmc.runtime.oracle_process import open_oracle
-from nmc.runtime.simulator import simulate
+from nmc.runtime.simulator import simulate, stopped
+from nmc.runtime.stopping import rule_of, stopped_values
 
 BATCH = 64
 """Samples in flight."""
@@ -113,8 +115,12 @@ def _flat(values: Array) -> Array:
 
 
 def _outputs(artifact: Artifact, x: Array) -> Array:
-    run = simulate(artifact.routed, encode(artifact.network, x))
-    return _flat(decode(artifact.network, run.readouts[0], 0))
+    network, inputs = artifact.network, encode(artifact.network, x)
+    rule = rule_of(artifact.manifest, network)
+    if rule is None:
+        return _flat(decode(network, simulate(artifact.routed, inputs).readout))
+    steps, readouts = stopped(build_tables(artifact.routed), inputs, rule)
+    return _flat(stopped_values(network, readouts, steps))
 
 
 def _relative_error(got: Array, wanted: Array) -> float:

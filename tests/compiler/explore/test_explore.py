@@ -75,6 +75,7 @@ def test_wrong_choices_are_all_named() -> None:
     assert len(messages) == 6 and caught.value.exit_code == ExitCode.USAGE
     assert caught.value.diagnostics[0].help == "did you mean 'timesteps'?"
     assert SPACE.varied(["timesteps=5|6"]).choices["timesteps"] == ("5", "6")
+    assert SPACE.varied(["threshold=balancing|ratio"]).choices["threshold"] == ("balancing", "ratio")
 
 
 def test_a_choice_becomes_options_and_a_configuration() -> None:
@@ -85,6 +86,18 @@ def test_a_choice_becomes_options_and_a_configuration() -> None:
     found = tomllib.loads(chosen.toml())
     assert found["timesteps"] == 4 and found["set"]["calibrate-layers.rounds"] == "0"
     assert "set" not in tomllib.loads(choice(coding="graded").toml())
+
+
+def test_stopping_is_a_choice_only_where_it_is_varied() -> None:
+    assert "stop" not in str(choice(coding="rate")) and choice(coding="rate").options(Options()).stop == "never"
+    varied = SPACE.varied(["stop=never|margin"])
+    given = {name: values[-1] for name, values in varied.choices.items()}
+    chosen = Choice.of(varied, given | {"coding": "rate"})
+    assert chosen.options(Options()).stop == "margin" and tomllib.loads(chosen.toml())["stop"] == "margin"
+    graded = Choice.of(varied, given | {"coding": "graded"})
+    assert graded.options(Options(stop="margin")).stop == "never"
+    with pytest.raises(NmcError):
+        SPACE.varied(["stop=entropy"])
 
 
 def test_expected_loss_weighs_answers_by_the_float_networks_own_chances() -> None:
