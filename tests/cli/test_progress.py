@@ -20,12 +20,14 @@ class Clock:
         return self.now
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, wait: float, **options: bool) -> str:
+def shown(
+    monkeypatch: pytest.MonkeyPatch, *, terminal: bool, wait: float, samples: int | None = None, **options: bool
+) -> str:
     clock, out = Clock(), io.StringIO()
     monkeypatch.setattr(module, "time", clock)
     session = Session("eval", **options)
     session.__dict__["err"] = Console(file=out, force_terminal=terminal, width=80, color_system=None)
-    with ProgressBar(session) as progress:
+    with ProgressBar(session, samples) as progress:
         progress("evaluate mapped", 0.0)
         clock.now += wait
         progress("evaluate mapped", 0.5)
@@ -34,6 +36,12 @@ def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, wait: float, **opt
 
 def test_a_long_stage_on_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "evaluate mapped" in shown(monkeypatch, terminal=True, wait=2.5)
+
+
+def test_work_on_samples_shows_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Half of 5,000 in 2.5 seconds.
+    assert "1,000.0 samples/s" in shown(monkeypatch, terminal=True, wait=2.5, samples=5000)
+    assert "samples/s" not in shown(monkeypatch, terminal=True, wait=2.5)
 
 
 @pytest.mark.parametrize(

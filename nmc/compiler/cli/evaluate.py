@@ -54,7 +54,7 @@ def command(
 
     device = None if on in (None, "sim") else find_device(loaded, str(on))
     given = load_samples(session, loaded, data, seed=seed, limit=samples)
-    with ProgressBar(session) as progress:
+    with ProgressBar(session, len(given.x)) as progress:
         evaluation = evaluate(
             loaded,
             given,

@@ -18,12 +18,18 @@ PATIENCE_S = 2.0
 
 
 class ProgressBar:
-    """Called with (text, fraction) by whoever works; shows a bar once it lasts."""
+    """Called with (text, fraction) by whoever works; shows a bar once it lasts.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    Args:
+        session: of the command.
+        samples: how many the work is done on: their rate is shown then.
+    """
+
+    def __init__(self, session: Session, samples: int | None = None) -> None:
+        self._session, self._samples = session, samples
         self._wanted = not session.quiet and not session.json and session.err.is_terminal
-        self._begin = time.monotonic()
+        # The first call may come when much is done already.
+        self._begin = self._opened = time.monotonic()
         self._text = ""
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -52,11 +58,19 @@ class ProgressBar:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.percentage:.0f} %"),
+                TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 console=self._session.err,
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(printable(text), total=1.0)
+            self._task = self._bar.add_task(printable(text), total=1.0, rate="")
         if self._task is not None:
-            self._bar.update(self._task, description=printable(text), completed=fraction)
+            self._bar.update(self._task, description=printable(text), completed=fraction, rate=self._rate(fraction))
+
+    def _rate(self, fraction: float) -> str:
+        """Samples per second since the bar was made."""
+        passed = time.monotonic() - self._opened
+        if self._samples is None or passed <= 0:
+            return ""
+        return f"{fraction * self._samples / passed:,.1f} samples/s"
