@@ -250,15 +250,16 @@ def execute_fused(
         worker.reset()
     fused.spare.extend(workers)
     run = MappedRun(readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0)
-    if fits.all():
-        return run
+    return run if fits.all() else _completed(run, inputs, np.flatnonzero(~fits), beyond)
+
+
+def _completed(
+    run: MappedRun, inputs: Array, where: IndexArray, beyond: Callable[[Array], MappedRun] | None
+) -> MappedRun:
+    """A run with the samples that ``beyond`` has to make of it."""
     if beyond is None:
         raise OverflowError("messages or sums leave their integers")
-    return _with(run, beyond(inputs[~fits]), np.flatnonzero(~fits))
-
-
-def _with(run: MappedRun, other: MappedRun, where: IndexArray) -> MappedRun:
-    """A run with the samples that another one made of it."""
+    other = beyond(inputs[where])
     for name, values in other.readouts.items():
         run.readouts[name][where] = values
     if run.messages is not None and other.messages is not None:
