@@ -1,6 +1,7 @@
 """Speed of the simulator: milliseconds per image, synaptic events per second, share of the processor's peak.
 
-    python benchmarks/simulation.py --data DIR [--repeats 5] [--images 320] [--lava] [--torch PYTHON] [--json FILE]
+    python benchmarks/simulation.py --data DIR [--repeats 5] [--images 320] [--lava] [--starts] [--torch PYTHON]
+        [--json FILE]
 
 DIR holds ``models/mnist_cnn.onnx`` and ``models/cifar_resnet20.onnx`` with ``mnist/{train,test}.npz`` and
 ``cifar10_jpeg/{train,test}.tar.xz``; what is not there is left out and said so. Times are processor
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import resource
 import statistics
@@ -44,7 +46,7 @@ from nmc.kernels.layerwise import execute_network, joined_channels_last
 from nmc.kernels.mapped import execute_mapped, execute_steps
 from nmc.kernels.mapped_run import MappedRun
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
-from nmc.kernels.tiers import LANES, ROWS, available_tiers
+from nmc.kernels.tiers import GROUP, LANES, ROWS, available_tiers
 from nmc.runtime.artifact import Artifact
 from nmc.runtime.data import Preprocessing, load_data
 
@@ -57,7 +59,7 @@ PEAK_GROUPS = 128
 
 @dataclass(frozen=True)
 class Workload:
-    """A network, what it is calibrated with, its images, and its timesteps."""
+    """A network, what it is calibrated with, its images, and how it is coded."""
 
     name: str
     model: Path
@@ -65,6 +67,13 @@ class Workload:
     images: Path
     preprocess: str
     timesteps: int
+    coding: str = "rate"
+    wait: str = "0"
+
+    @property
+    def title(self) -> str:
+        """Of its row."""
+        return f"{self.name} {self.coding}{' that waits' if self.wait != '0' else ''} T={self.timesteps}"
 
 
 def workloads(data: Path, scratch: Path, images: int) -> Iterator[Workload]:
@@ -74,7 +83,9 @@ def workloads(data: Path, scratch: Path, images: int) -> Iterator[Workload]:
         calib, tested = scratch / "mnist_calib.npz", scratch / "mnist_test.npz"
         np.savez(calib, x=np.load(data / "mnist/train.npz")["x"][:256])
         np.savez(tested, x=np.load(data / "mnist/test.npz")["x"][:images])
-        yield Workload("mnist_cnn", mnist, calib, tested, "", 32)
+        codings = (("rate", 32, "0"), ("rate", 16, "1"), ("signed", 16, "0"), ("burst", 8, "0"))
+        for coding, steps, wait in (*codings, ("graded", 1, "0"), ("sigma-delta", 8, "0")):
+            yield Workload("mnist_cnn", mnist, calib, tested, "", steps, coding, wait)
     else:
         print("mnist_cnn: not run (files missing)")
     train, test = (data / f"cifar10_jpeg/{part}.tar.xz" for part in ("train", "test"))
@@ -89,7 +100,9 @@ def workloads(data: Path, scratch: Path, images: int) -> Iterator[Workload]:
 
 def compile_workload(work: Workload) -> Artifact:
     """The artifact for loihi2, placed without a search."""
-    options = Options(timesteps=work.timesteps, partitioner="greedy", placer="row-major")
+    options = Options(
+        timesteps=work.timesteps, coding=work.coding, wait=work.wait, partitioner="greedy", placer="row-major"
+    )
     request = CompileRequest("loihi2", options, calib=str(work.calib), preprocess=work.preprocess or None)
     artifact = compile_file(work.model, request).artifact
     if artifact is None:
@@ -136,7 +149,7 @@ def products(program: MappedProgram) -> int:
             first, after = tables.blocks[number], tables.blocks[number + 1]
             groups = int(tables.segments[first[2] : after[2], 7].sum())
             steps = 1 if row.kind == CONSTANT else row.steps
-            total += groups * 4 * int(first[1]) * LANES * steps * row.height * row.width
+            total += groups * GROUP // layer.maps.width * int(first[1]) * LANES * steps * row.height * row.width
     return total
 
 
@@ -232,9 +245,36 @@ def compiled_row(work: Workload, arguments: argparse.Namespace, ceiling: float) 
     artifact = compile_workload(work)
     data = load_data(str(work.images), artifact.network.input.shape, Preprocessing.parse(work.preprocess))
     inputs, program = reference.encode(artifact.network, data.x), build_tables(artifact.routed)
-    row = measure(f"{work.name} T={work.timesteps}", program, inputs, arguments.repeats, ceiling)
+    row = measure(work.title, program, inputs, arguments.repeats, ceiling)
     row["lava_ms"] = lava(artifact, data.x[:1]) if arguments.lava else "not run (--lava)"
+    row["start_cpu_seconds"] = starts(artifact, inputs[:1]) if arguments.starts else "not run (--starts)"
     return row
+
+
+FIRST = """
+import sys
+import numpy as np
+from nmc.runtime.artifact import Artifact
+from nmc.runtime.simulator import simulate
+simulate(Artifact.load(sys.argv[1]).routed, np.load(sys.argv[2]), threads=1)
+"""
+"""From the start of Python to the first image of an artifact."""
+
+
+def starts(artifact: Artifact, inputs: np.ndarray) -> dict[str, float]:
+    """Processor seconds to the first image of a new process: nothing compiled, all kernels on disk."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder) / "network.nmc", Path(folder) / "inputs.npy"
+        artifact.save(paths[0])
+        np.save(paths[1], inputs)
+        environment = os.environ | {"XDG_CACHE_HOME": folder}
+        for name in ("nothing compiled", "compiled"):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", FIRST, *map(str, paths)], env=environment, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            found[name] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
+    return found
 
 
 def reference_row(arguments: argparse.Namespace, ceiling: float) -> dict[str, object] | None:
@@ -302,6 +342,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--lava", action="store_true")
+    parser.add_argument("--starts", action="store_true", help="also start new processes, cold and warm")
     parser.add_argument("--torch", type=Path, help="an interpreter that has PyTorch")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -6,15 +6,32 @@ import numpy as np
 import pytest
 
 from nmc.ir import reference
+from nmc.ir.neurons import IF, LIF, Reset
+from nmc.kernels.fire_rules import Cells, cells_of
 from nmc.kernels.fused_run import execute_fused
 from nmc.kernels.mapped import execute_mapped, execute_steps
 from nmc.kernels.mapped_tables import build_tables
+from nmc.kernels.neurons import model_of
 from nmc.kernels.tiers import available_tiers
 from nmc.testing.random_networks import random_inputs, random_network
+from nmc.testing.waiting import with_waits
+from tests.kernels import mapped_programs
+from tests.kernels.mapped_programs import graded_chain
 from tests.kernels.rate_networks import rate_inputs, rate_network
 from tests.property.random_mapping import random_mapping
 
 TIERS = available_tiers()
+SEEDS = {
+    "rate": (2,),
+    "lif-leak": (2, 4),
+    "reset-zero": (2,),
+    "if": (3, 4),
+    "signed": (1, 3),
+    "ternary": (0, 3),
+    "burst": (0, 3),
+    "refractory": (0, 1, 4),
+}
+"""Random networks that fit bytes and 32 bits."""
 
 
 def assert_equal(one, other):
@@ -54,6 +71,72 @@ def test_random_networks_whichever_way_they_run(seed):
     assert_equal(
         execute_mapped(program, inputs, keep_messages=True, threads=2),
         execute_steps(program, inputs, keep_messages=True),
+    )
+
+
+SORTS = [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(("kind", "seed"), SORTS)
+def test_every_neuron_in_vectors_is_the_tables_step_by_step(kind, seed, waits):
+    network = random_network(seed, kind=kind)
+    network = with_waits(network, seed) if waits else network
+    program, inputs = build_tables(random_mapping(network, seed)), random_inputs(network, 2, seed)
+    assert program.fused is not None
+    steps = execute_steps(program, inputs, keep_messages=True)
+    # The neurons of all tiers are the same code: other tests go through their sums.
+    for tier in (TIERS[0], TIERS[-1]):
+        assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True), steps)
+
+
+def test_those_networks_have_all_sorts_of_neurons():
+    sorts, waiting = set(), 0
+    for kind, seed in SORTS:
+        network = random_network(seed, kind=kind)
+        for population in with_waits(network, seed).populations:
+            waiting += population.wait > 0
+            neuron = population.neuron
+            if isinstance(neuron, LIF | IF):
+                sorts.add((cells_of(model_of(neuron)), neuron.reset))
+    plain = {Cells(rule, leaky, ()) for rule in ((), (1,), (1, 1)) for leaky in ((), (1,))}
+    assert {cells for cells, _ in sorts} >= plain and waiting > 10
+    assert any(cells.rests for cells, _ in sorts) and {reset for _, reset in sorts} == set(Reset)
+
+
+VALUES = [("graded", seed) for seed in (6, 9, 10)] + [("sigma-delta", seed) for seed in (0, 2, 3, 13)]
+
+
+@pytest.mark.parametrize(("kind", "seed"), VALUES)
+def test_values_as_words_are_the_tables_step_by_step(kind, seed):
+    network = random_network(seed, kind=kind)
+    program, inputs = build_tables(random_mapping(network, seed)), random_inputs(network, 3, seed)
+    assert program.fused is not None
+    steps = execute_steps(program, inputs, keep_messages=True)
+    for tier in (TIERS[0], TIERS[-1]):
+        assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True), steps)
+
+
+@pytest.mark.parametrize(("first", "second"), [(60, 1), (1, 100_000)], ids=["message", "sum"])
+def test_samples_whose_values_do_not_fit_go_step_by_step(first, second):
+    weights = [np.full((3, 4), first), np.full((3, 3), 25), np.full((2, 3), second)]
+    shifts, biases = [0, 0, 0], [np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), np.zeros(2, dtype=np.int64)]
+    network = graded_chain(weights, shifts=shifts, biases=biases)
+    if second > 1:
+        # Beyond a word once the twos are taken out: two times an odd number.
+        network = graded_chain([weights[0], weights[1], weights[2] // 100_000 * 30_001], shifts=shifts, biases=biases)
+    program = build_tables(mapped_programs.one_core_each(network))
+    small, large = np.array([[1, 0, 2, 1]]), np.array([[9, 30_000, 30_000, 30_000]])
+    assert program.fused is not None and program.fused.takes(large)
+    inputs = np.concatenate([small, large, small])
+    with pytest.raises(OverflowError):
+        execute_fused(program.fused, inputs, TIERS[0])
+    run = execute_mapped(program, inputs, keep_messages=True, threads=2)
+    assert_equal(run, execute_steps(program, inputs, keep_messages=True))
+    # What was run by layers alone is the same.
+    assert_equal(
+        execute_fused(program.fused, small, TIERS[0], keep_messages=True),
+        execute_steps(program, small, keep_messages=True),
     )
 
 
