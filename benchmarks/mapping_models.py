@@ -5,7 +5,8 @@
 DIR holds ``models/*.onnx`` and ``real_onnx/*.onnx``; the light networks of the installed ``onnx``
 package (their weights are constants) are compiled too. Each file is one ``nmc compile`` in a process
 of its own, on seeded inputs, on one chip; where the answer is that more chips are needed, a second
-one with as many as it names. Seconds and memory are those of both processes, loading included.
+one with as many as it names. Seconds and memory are those of both processes, loading included. What the
+mapping of the last one took (partition, placement, routes, check) is its share of the time by the clock.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ import onnx
 MEMORY_GB = 12
 """A compile that takes more is stopped."""
 
+MAPPING = ("partition", "place", "route", "check")
+"""The stages of the mapping."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -38,6 +42,7 @@ class Row:
     cores: int = 0
     neurons: int = 0
     split: int = 0
+    mapping: float = 0.0
     cpu: float = 0.0
     wall: float = 0.0
     peak_mb: int = 0
@@ -96,7 +101,15 @@ def row(model: Path, target: str, coding: str, seconds: int) -> Row:
         return Row(model.stem, f"exit {last.code}, {reason}{more_errors}", chips, cpu=cpu, wall=wall, peak_mb=peak)
     split = sum(d["slug"] == "fan-in-split" for d in last.document["diagnostics"])
     cores, neurons = last.document["cores_used"], last.document["neurons"]
-    return Row(model.stem, "mapped", chips, cores, neurons, split, cpu, wall, peak)
+    return Row(
+        model.stem, "mapped", chips, cores, neurons, split, last.cpu * mapping_share(last.document), cpu, wall, peak
+    )
+
+
+def mapping_share(document: dict) -> float:
+    """The part of a compile's time that its mapping stages took."""
+    seconds = {stage["name"]: stage["seconds"] for stage in document["stages"]}
+    return sum(seconds.get(name, 0.0) for name in MAPPING) / sum(seconds.values())
 
 
 def models(data: Path) -> list[Path]:
@@ -109,7 +122,12 @@ def models(data: Path) -> list[Path]:
 def line(found: Row) -> str:
     """A row of the table."""
     numbers = f"{found.chips} | {found.cores:,} | {found.neurons:,} | {found.split}" if found.cores else "| | |"
-    return f"| {found.model} | {found.result} | {numbers} | {found.cpu:.1f} | {found.wall:.1f} | {found.peak_mb:,} |"
+    times = (
+        f"{found.mapping:.1f} | {found.cpu:.1f} | {found.wall:.1f}"
+        if found.cores
+        else f"| {found.cpu:.1f} | {found.wall:.1f}"
+    )
+    return f"| {found.model} | {found.result} | {numbers} | {times} | {found.peak_mb:,} |"
 
 
 def main() -> None:
@@ -123,8 +141,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows here")
     arguments = parser.parse_args()
     words = arguments.only.split(",")
-    print("| file | result | chips | cores | neurons | split layers | CPU (s) | wall (s) | peak memory (MB) |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    print(
+        "| file | result | chips | cores | neurons | split | mapping (CPU s) | CPU (s) | wall (s) | peak memory (MB) |"
+    )
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     rows = []
     for model in models(arguments.data):
         if any(word in model.stem for word in words):
