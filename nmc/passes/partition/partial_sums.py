@@ -7,8 +7,9 @@ makes P a convolution with groups; where that is too coarse, and anything else, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,25 +38,25 @@ class Cut:
 
     Attributes:
         parts: from the sources to the relays.
-        total: from the relays to the targets; its weights are 0 and 1.
         channel: (relay channels,) the output channel of the operator that each helps to make.
+        fan_in: relays that one target hears, at most.
+        summed: makes ``total``, which may be much larger than ``parts``: only the cut that is taken needs it.
     """
 
     parts: Conv2d | Sparse
-    total: Conv2d | Sparse
     channel: IndexArray
+    fan_in: int
+    summed: Callable[[], Conv2d | Sparse]
+
+    @cached_property
+    def total(self) -> Conv2d | Sparse:
+        """From the relays to the targets; its weights are 0 and 1."""
+        return self.summed()
 
     @property
     def relays(self) -> Shape:
         """Shape of the relay population."""
         return self.parts.out_shape
-
-    @property
-    def fan_in(self) -> int:
-        """Relays that one target hears, at most."""
-        if isinstance(self.total, Sparse):
-            return int(np.diff(self.total.indptr).max(initial=0))
-        return int(np.count_nonzero(self.total.weight, axis=(1, 2, 3)).max(initial=0))
 
 
 def cuts(operator: Connectivity, fewest: int) -> Iterator[Cut]:
@@ -96,15 +97,16 @@ def _at_channels(conv: Conv2d, count: int, out_shape: Shape) -> Cut:
     )
     outputs = np.arange(out).reshape(groups, 1, per_out)
     channel = np.broadcast_to(outputs, (groups, count, per_out)).reshape(-1)
-    total: Conv2d | Sparse
-    if size(conv.out_shape[1:]) == 1:
-        # A matrix of zeros and a few ones would be as large as the weights.
-        relays = np.arange(len(channel))
-        total = sparse_from_synapses(channel, relays, np.ones(len(channel), np.int64), parts.out_shape, out_shape)
-    else:
+
+    def summed() -> Conv2d | Sparse:
+        if size(conv.out_shape[1:]) == 1:
+            # A matrix of zeros and a few ones would be as large as the weights.
+            relays = np.arange(len(channel))
+            return sparse_from_synapses(channel, relays, np.ones(len(channel), np.int64), parts.out_shape, out_shape)
         ones = np.tile(np.eye(per_out, dtype=np.int64), (groups, count))
-        total = Conv2d(ones[:, :, None, None], parts.out_shape, groups=groups)
-    return Cut(parts, total, channel)
+        return Conv2d(ones[:, :, None, None], parts.out_shape, groups=groups)
+
+    return Cut(parts, channel, count, summed)
 
 
 def _by_synapse(operator: Connectivity, each: int) -> Cut:
@@ -116,8 +118,12 @@ def _by_synapse(operator: Connectivity, each: int) -> Cut:
     key, relay = np.unique(target * (size(operator.in_shape) + 1) + rank // each, return_inverse=True)
     shape, into = (len(key),), key // (size(operator.in_shape) + 1)
     parts = sparse_from_synapses(relay.reshape(-1), source, weight, operator.in_shape, shape)
-    total = sparse_from_synapses(into, np.arange(len(key)), np.ones(len(key), np.int64), shape, operator.out_shape)
-    return Cut(parts, total, into // size(operator.out_shape[1:]))
+    fan_in = int(np.bincount(into).max(initial=0))
+
+    def summed() -> Sparse:
+        return sparse_from_synapses(into, np.arange(len(key)), np.ones(len(key), np.int64), shape, operator.out_shape)
+
+    return Cut(parts, into // size(operator.out_shape[1:]), fan_in, summed)
 
 
 def largest_sum(operator: Conv2d | Sparse, low: int, high: int) -> int:
