@@ -12,7 +12,7 @@ from nmc.ir.connectivity import Conv2d, Dense, Pool, Skip
 from nmc.ir.mapping import box_indices, box_size, region_mask, whole
 from nmc.ir.network import Network
 from nmc.passes.partition.boxes import merge_boxes, ranges_of, region_of, tiling
-from nmc.passes.partition.geometry import geometry_of
+from nmc.passes.partition.geometry import ConvGeometry, geometry_of, source_region
 from nmc.testing.random_networks import random_network
 from tests.passes.networks import SMALL
 
@@ -141,3 +141,20 @@ def test_tiling_covers_once_and_merging_undoes_it():
     assert merge_boxes(pieces) == (whole(shape),)
     corner = pieces[:1] + pieces[4:5]
     assert merge_boxes(corner) == tuple(sorted(corner))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_regions_of_pruned_kernels_hold_exactly_the_sources(seed):
+    """Channels whose taps differ, taps that are no rectangle, and channels that nobody reads."""
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 2]))
+    kernel = rng.integers(1, 4, (6, 4 // groups, 3, 3)) * (rng.random((1, 4 // groups, 3, 3)) < 0.5)
+    stride, dilation = tuple(rng.integers(1, 3, 2).tolist()), tuple(rng.integers(1, 3, 2).tolist())
+    conv = Conv2d(kernel, (4, 9, 8), stride, tuple(rng.integers(0, 3, 4).tolist()), dilation, groups)
+    geometry = ConvGeometry(conv, conv.weight != 0, conv.out_shape)
+    for box in boxes(rng, conv.out_shape):
+        region = source_region(geometry, box, conv.in_shape)
+        mask = np.zeros(conv.in_shape, dtype=bool)
+        mask.reshape(-1)[geometry.sources(box)] = True
+        np.testing.assert_array_equal(region_mask(region, conv.in_shape), mask)
+        assert sum(box_size(part) for part in region) == mask.sum()
