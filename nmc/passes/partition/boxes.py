@@ -32,6 +32,11 @@ def middle_box(shape: Shape, tile: Shape) -> Box:
     return tuple(box)
 
 
+def halved(tile: Shape, axis: int) -> Shape:
+    """A tile cut in two along an axis: the larger half."""
+    return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])
+
+
 def region_of(mask: NDArray[np.bool_]) -> Region:
     """A union of disjoint boxes that holds exactly the true elements of ``mask``.
 

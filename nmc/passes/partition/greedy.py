@@ -20,7 +20,7 @@ from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context, Program
 from nmc.passes.partition.assemble import assemble, chip_populations, fan_out
-from nmc.passes.partition.boxes import merge_boxes, middle_box, tiling
+from nmc.passes.partition.boxes import halved, merge_boxes, middle_box, tiling
 from nmc.passes.partition.demand import Core, Demand, DemandModel
 from nmc.passes.partition.limits import CoreUse
 from nmc.passes.partition.rates import measured_rates
@@ -105,12 +105,8 @@ def macro_nodes(
             longest = int(np.argmax(tile))
             if tile[longest] == 1:
                 return None
-            smaller = _halved(tile, longest)
+            smaller = halved(tile, longest)
         tile = smaller
-
-
-def _halved(tile: Shape, axis: int) -> Shape:
-    return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])
 
 
 def _smaller(model: DemandModel, population: Population, tile: Shape, heard: IndexArray, per_core: int) -> Shape | None:
@@ -125,7 +121,7 @@ def _smaller(model: DemandModel, population: Population, tile: Shape, heard: Ind
     crowded = limits.in_axons is not None and now.in_axons * AXON_SHARE > limits.in_axons
     if not exceeded and now.neurons * per_core <= limits.neurons and not crowded:
         return None
-    options = [(use(shape), shape) for axis in range(len(tile)) if tile[axis] > 1 for shape in [_halved(tile, axis)]]
+    options = [(use(shape), shape) for axis in range(len(tile)) if tile[axis] > 1 for shape in [halved(tile, axis)]]
     if not options:
         return None
     if "threshold_profiles" in exceeded:

@@ -13,7 +13,7 @@ from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context
 from nmc.passes.partition.assemble import chip_populations
-from nmc.passes.partition.boxes import middle_box
+from nmc.passes.partition.boxes import halved, middle_box
 from nmc.passes.partition.demand import Core, DemandModel
 from nmc.passes.partition.feasibility import LayerFit, feasibility, least_cores
 from nmc.passes.partition.limits import LIMITS, CoreUse, binding_limit
@@ -124,14 +124,10 @@ def _tile(model: DemandModel, population: Population) -> tuple[Shape, float]:
 
     tile = population.shape
     while size(tile) > target.core.neurons:
-        tile = _halved(tile, max(range(len(tile)), key=lambda axis: tile[axis]))
+        tile = halved(tile, max(range(len(tile)), key=lambda axis: tile[axis]))
     share = filling(tile)
     while share > 1 and size(tile) > 1:
         share, tile = min(
-            (filling(shape), shape) for shape in (_halved(tile, axis) for axis in range(len(tile)) if tile[axis] > 1)
+            (filling(shape), shape) for shape in (halved(tile, axis) for axis in range(len(tile)) if tile[axis] > 1)
         )
     return tile, share
-
-
-def _halved(tile: Shape, axis: int) -> Shape:
-    return (*tile[:axis], -(-tile[axis] // 2), *tile[axis + 1 :])

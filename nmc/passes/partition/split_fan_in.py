@@ -114,7 +114,8 @@ class SplitFanIn:
                 notes.append((_said(before, network, population, held), population.origin))
         if network is program:
             return program
-        network = _with_lags(program, aligned(network, {p.name: p.wait for p in program.populations}))
+        waits = {p.name: p.wait for p in program.populations}
+        network = _with_lags(program, aligned(network, waits, target.weights.delay_max))
         delays = [p.delay for p in network.projections]
         if min(delays) < 1 or max(delays) > target.weights.delay_max:
             return program
