@@ -84,7 +84,7 @@ class StageProofs:
                 yield from self._network_problems(step, before, after)
             case Network(), Partitioned():
                 yield from _same_network(before, after)
-                yield from _window_problems(before)
+                yield from _window_problems(before, self.target)
             case Partitioned(), Partitioned():
                 yield from _same_network(before.network, after)
                 yield from _mapping_problems(before, after)
@@ -98,7 +98,7 @@ class StageProofs:
         else:
             yield from _topology_problems(before, after)
         if step.stage == "align":
-            yield from _alignment_problems(before, after)
+            yield from _alignment_problems(before, after, self.target)
         if after.is_integer and not before.is_integer:
             bits = getattr(step, "bits", None)
             if after.is_graded:
@@ -304,7 +304,7 @@ def _topology_problems(before: Network, after: Network) -> Iterator[Problem]:
         yield "the code of the input is another one", None
 
 
-def _alignment_problems(before: Network, after: Network) -> Iterator[Problem]:
+def _alignment_problems(before: Network, after: Network, target: Target) -> Iterator[Problem]:
     """Windows and delays agree, nobody waits longer than for its latest source, and nothing else has changed."""
     for old in before.populations:
         new = after.by_name.get(old.name)
@@ -320,10 +320,10 @@ def _alignment_problems(before: Network, after: Network) -> Iterator[Problem]:
         ):
             yield f"the weights of '{projection.name}' are others", projection.origin
     if any((p.start, p.wait) != (q.start, q.wait) for p, q in zip(before.populations, after.populations, strict=False)):
-        yield from _window_problems(after)
+        yield from _window_problems(after, target)
 
 
-def _window_problems(network: Network) -> Iterator[Problem]:
+def _window_problems(network: Network, target: Target) -> Iterator[Problem]:
     for population in network.populations:
         forward = [p for p in network.incoming[population.name] if p.name not in network.recurrent]
         arrivals = {p.name: network.by_name[p.source].sends_from + p.delay for p in forward}
@@ -334,7 +334,10 @@ def _window_problems(network: Network) -> Iterator[Problem]:
                 f"'{population.name}' starts at step {population.start}, but is reached by {listed}",
                 population.origin,
             )
-        elif forward and min(p.delay for p in forward) > 1:
+            continue
+        # It may start later only where a step earlier one of its own projections would wait too long.
+        sent = [p.delay for p in network.outgoing[population.name] if p.name not in network.recurrent]
+        if forward and min(p.delay for p in forward) > 1 and max(sent, default=0) < target.weights.delay_max:
             yield f"every projection to '{population.name}' waits longer than one step", population.origin
 
 

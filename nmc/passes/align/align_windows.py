@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nmc.ir.diagnostic import ExitCode, NmcError
-from nmc.ir.network import Network
+from nmc.ir.network import Network, Population
 from nmc.ir.neurons import IF, LIF
 from nmc.passes.base import Context
 
@@ -23,6 +23,9 @@ class AlignWindows:
     earlier source (a residual skip) waits: ``delay = start(target) - sends_from(source)``.
     Without this, biases act before spikes arrive and skips arrive before their branch.
     Recurrent projections keep their delay.
+
+    A population whose skip would wait longer than the target can delay starts later, as late as its
+    next reader allows: the skip waits in two places then, or in as many as lie on its way.
 
     A population that waits takes sums in for one step before it may send, so that it knows more
     when it decides. That costs a step of latency and hardly any spikes.
@@ -47,7 +50,7 @@ class AlignWindows:
             NmcError: (exit 2) no such choice of `wait`.
         """
         waiting = self._waiting(program)
-        moved = aligned(program, {name: 1 for name in waiting})
+        moved = aligned(program, {name: 1 for name in waiting}, context.target.weights.delay_max)
         for projection in moved.projections:
             if projection.delay > context.target.weights.delay_max:
                 context.diagnostics.error(
@@ -81,12 +84,13 @@ class AlignWindows:
         return frozenset(name for name in able if name in inside) if inside else frozenset(able[::2])
 
 
-def aligned(network: Network, waits: Mapping[str, int]) -> Network:
+def aligned(network: Network, waits: Mapping[str, int], longest: int | None = None) -> Network:
     """The network with every window and delay as the longest path asks for.
 
     Args:
         network: in topological order.
         waits: steps that populations wait, 0 where missing.
+        longest: delay of the target: populations start later where that keeps their projections within it.
     """
     start: dict[str, int] = {}
     sends: dict[str, int] = {}
@@ -94,6 +98,10 @@ def aligned(network: Network, waits: Mapping[str, int]) -> Network:
         sources = [sends[p.source] for p in network.incoming[population.name] if p.name not in network.recurrent]
         start[population.name] = max(sources) + 1 if sources else 0
         sends[population.name] = start[population.name] + waits.get(population.name, 0)
+    for population in reversed(network.populations):
+        later = _later(network, population, start, sends[population.name], longest)
+        start[population.name] += later
+        sends[population.name] += later
     projections = tuple(
         p if p.name in network.recurrent else replace(p, delay=start[p.target] - sends[p.source])
         for p in network.projections
@@ -102,6 +110,16 @@ def aligned(network: Network, waits: Mapping[str, int]) -> Network:
         replace(p, start=start[p.name], wait=sends[p.name] - start[p.name]) for p in network.populations
     )
     return replace(network, populations=populations, projections=projections)
+
+
+def _later(network: Network, population: Population, start: Mapping[str, int], sends: int, longest: int | None) -> int:
+    """Steps by which a population starts later, for the sake of what reads it much later."""
+    incoming, outgoing = network.incoming[population.name], network.outgoing[population.name]
+    fixed = population.on_host or not incoming or not outgoing
+    if longest is None or fixed or any(p.name in network.recurrent for p in (*incoming, *outgoing)):
+        return 0
+    delays = [start[p.target] - sends for p in outgoing]
+    return max(min(max(delays) - longest, min(delays) - 1), 0)
 
 
 def _inside_branches(network: Network) -> frozenset[str]:

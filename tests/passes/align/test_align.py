@@ -5,15 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nmc.compiler.prove_network import StageProofs
 from nmc.ir.diagnostic import ExitCode, NmcError
+from nmc.ir.network import Network
 from nmc.ir.reference import encode
 from nmc.ir.verify import verify_program
 from nmc.kernels.layerwise import execute_network
 from nmc.passes.align.align_windows import AlignWindows
 from nmc.passes.align.host_input import HostInput
+from nmc.passes.convert.convert_graded import ConvertGraded
 from nmc.passes.convert.convert_rate import ConvertRate
+from nmc.passes.quantize.quantize_graded import QuantizeGraded
+from nmc.passes.simplify import simplify_passes
+from nmc.passes.simplify.rewrite import as_graph
 from nmc.testing.builders import context_for, residual_graph, small_target
+from tests.passes.simplify.graphs import Builder
 
+RNG = np.random.default_rng(4)
 X = np.random.default_rng(3).uniform(size=(8, 2, 6, 6)).astype(np.float32)
 
 
@@ -53,6 +61,39 @@ def test_a_skip_longer_than_the_chip_can_wait_is_an_error() -> None:
     with pytest.raises(NmcError, match="must wait 2 steps") as caught:
         context.diagnostics.raise_errors(ExitCode.MODEL)
     assert caught.value.diagnostics[0].slug == "delay-too-long"
+
+
+def test_a_skip_waits_in_two_places_where_one_is_too_short() -> None:
+    build = Builder((2, 4, 4))
+    first = build.relu(build.conv("x", 2, (1, 1)), name="first")
+    early = build.relu(build.conv(first, 2, (1, 1)), name="early")
+    value = first
+    for _ in range(7):
+        value = build.relu(build.conv(value, 2, (1, 1)))
+    graph = build.graph(build.dense(build.reshape(build.relu(build.sum(value, build.conv(early, 2, (1, 1))))), 3))
+    x = RNG.random((4, 2, 4, 4)).astype(np.float32)
+
+    def aligned(delay_max: int) -> Network:
+        context = context_for(graph, x, small_target(delay_max=delay_max))
+        simple = graph
+        for step in simplify_passes():
+            simple = as_graph(step.run(simple, context))
+        before = ConvertGraded().run(simple, context)
+        network = AlignWindows().run(before, context)
+        verify_program(network)
+        prove = StageProofs(x, x, context.target)
+        if not context.diagnostics.errors:
+            prove.after(AlignWindows(), before, network)
+            done = QuantizeGraded().run(network, context)
+            prove.after(QuantizeGraded(), network, done)
+        return network
+
+    free, tight, short = aligned(62), aligned(4), aligned(3)
+    assert free.by_name["early"].start == 2 and max(p.delay for p in free.projections) == 7
+    assert tight.by_name["early"].start == 5 and max(p.delay for p in tight.projections) == 4
+    assert free.pipeline_steps == tight.pipeline_steps
+    for network, fits in ((tight, True), (short, False)):
+        assert (max(p.delay for p in network.projections) <= (4 if fits else 3)) is fits
 
 
 def test_host_input_moves_the_first_layer_and_changes_no_result() -> None:
