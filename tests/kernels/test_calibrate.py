@@ -128,6 +128,18 @@ def test_counts_are_those_of_the_population(rule: str, reset: Reset, leak: int) 
     assert np.allclose(uneven, np.square(deviation).mean(axis=(0, 1)))
 
 
+def test_evenness_is_that_of_the_steps_in_which_a_neuron_may_fire() -> None:
+    zero = np.zeros((), dtype=np.int64)
+    neuron = LIF(np.array(1), zero, zero, zero, reset=Reset.SUBTRACT)
+    total = np.tile(np.array([64.0, 0.0], dtype=np.float32), (9, 4, 1))
+    counts, uneven = spike_counts(
+        neuron, total, bias=np.zeros((1, 2)), v0=np.array([[0, 4096]]), threshold=np.full(2, 4095), wait=3
+    )
+    # The first fires in every step; the second once, in the first: 3/4, 1/2, 1/4 and 0 too much.
+    assert counts.tolist() == [[4, 1]] * 9
+    assert np.allclose(uneven, [0, (9 + 4 + 1) / 64])
+
+
 def test_the_rate_curve_is_that_of_the_leaky_neuron() -> None:
     steps, leak = 400, 0.05
     drives = np.array([0.02, 0.06, 0.1, 0.31, 0.62])
