@@ -9,7 +9,7 @@ import numpy as np
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import IndexArray, Shape, size
-from nmc.ir.diagnostic import Diagnostic, ExitCode, NmcError
+from nmc.ir.diagnostic import Diagnostic, DiagnosticSink, ExitCode, NmcError
 from nmc.ir.network import Network, Population
 from nmc.passes.base import Context
 from nmc.passes.partition.assemble import chip_populations
@@ -17,7 +17,7 @@ from nmc.passes.partition.boxes import halved, middle_box
 from nmc.passes.partition.demand import Core, DemandModel
 from nmc.passes.partition.feasibility import LayerFit, feasibility, least_cores
 from nmc.passes.partition.limits import LIMITS, CoreUse, binding_limit
-from nmc.passes.partition.unfit import raise_unfit, report_unfit
+from nmc.passes.partition.unfit import report_unfit
 
 LARGE = 1_000_000
 """Neurons from which on mapping takes long: smaller networks are mapped, and the exact cores are named."""
@@ -54,12 +54,13 @@ class RequireRoom:
             return program
         model = DemandModel.of(program, context.target, {})
         fits = feasibility(model)
-        for fit in fits:
-            if fit.exceeded:
-                report_unfit(
-                    model, program.by_name[fit.layer], _unread(program.by_name[fit.layer]), context.diagnostics
-                )
-        raise_unfit(model, [], context.diagnostics)
+        sink = DiagnosticSink()
+        for population in (program.by_name[fit.layer] for fit in fits if fit.exceeded):
+            report_unfit(model, population, _unread(population), sink)
+        if sink.errors:
+            others = sum(not fit.exceeded for fit in fits)
+            sink.note("layers-placed", f"nothing was mapped; the other {others} of {len(fits)} layers fit one by one")
+            raise NmcError(sink.items, ExitCode.DOES_NOT_FIT)
         chips = self.chips or context.target.grid.chips
         least, limit = least_cores(model)
         if least > chips * context.target.grid.cores_per_chip:

@@ -43,7 +43,9 @@ def test_too_few_cores_are_said_before_anything_is_mapped():
 def test_a_neuron_that_exceeds_a_core_is_named():
     with pytest.raises(NmcError) as caught:
         RequireRoom().run(conv_net(), context(tight(in_axons=3)))
-    assert {d.slug for d in caught.value.diagnostics if d.severity == "error"} == {"core-in-axons"}
+    *errors, note = caught.value.diagnostics
+    assert {d.slug for d in errors} == {"core-in-axons"}
+    assert note.message == "nothing was mapped; the other 0 of 3 layers fit one by one"
     assert caught.value.exit_code is ExitCode.DOES_NOT_FIT
 
 
