@@ -11,17 +11,7 @@ from nmc.kernels.compiled import compiled
 from nmc.kernels.dot_fire import dot_fire
 from nmc.kernels.fire import fire
 from nmc.kernels.fire_rules import OWN, Cells
-from nmc.kernels.fused_sums import (
-    add_segment,
-    add_up,
-    block_of,
-    chain_of,
-    fill,
-    keep,
-    layer_row,
-    numbers_of,
-    whole_sums,
-)
+from nmc.kernels.fused_sums import block_of, chain_of, keep, layer_row, pixel_sums, whole_sums
 from nmc.kernels.fused_tables import CONSTANT, FEED, FEW, FUSED, READ
 from nmc.kernels.tiers import GROUP, LANES, ROWS
 
@@ -94,18 +84,10 @@ def _fire_pixels(cells, vectors, pixels, constant, arena, tables, row, channel, 
 
 
 @compiled(inline="always")
-def _constant_pixels(tier, vectors, together, arena, tables, segments, row, block, y, x, sums, kept):
-    """`ROWS` pixels in a row: their sums take the place of those of steps."""
+def _constant_pixels(tier, vectors, together, arena, tables, row, block, y, x, sums, kept):
+    """`ROWS` pixels in a row, sums and neurons."""
     lanes = len(vectors) * LANES
-    for s in range(block[2], block[3]):
-        segment = numbers_of(segments, s)
-        message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * ROWS * lanes
-        add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[3], sums, at, kept)
-    if block[2] == block[3]:
-        fill(lanes, sums, 0, kept + block[0], ROWS)
-    add_up(vectors, tables, row, block[0], sums, 0)
-    # As many pixels as there are: those beyond the map have sums, but no neurons.
-    there = min(ROWS, row.width - x)
+    there = pixel_sums(tier, vectors, arena, tables, row, block, y, x, sums, kept)
     for p in range(0, there - len(together) + 1, len(together)):
         _fire_pixels(_ONCE, vectors, together, (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
     for p in range(there // len(together) * len(together), there):
@@ -115,15 +97,15 @@ def _constant_pixels(tier, vectors, together, arena, tables, segments, row, bloc
 @compiled()
 def _constant_layer(tier, arena, tables, row, sums):
     """A layer with the same sums in every step."""
-    blocks, segments, kept = tables.blocks, tables.segments, keep(tables, row, sums)
+    blocks, kept = tables.blocks, keep(tables, row, sums)
     for number in range(row.blocks, row.blocks_end):
         block = block_of(blocks, number)
         for y in range(row.height):
             for x in range(0, row.width, ROWS):
                 if block[1] == 2:
-                    _constant_pixels(tier, (1, 1), (1, 1), arena, tables, segments, row, block, y, x, sums, kept)
+                    _constant_pixels(tier, (1, 1), (1, 1), arena, tables, row, block, y, x, sums, kept)
                 else:
-                    _constant_pixels(tier, (1,), (1, 1, 1, 1), arena, tables, segments, row, block, y, x, sums, kept)
+                    _constant_pixels(tier, (1,), (1, 1, 1, 1), arena, tables, row, block, y, x, sums, kept)
 
 
 @compiled()

@@ -58,7 +58,7 @@ def layer_row(layers, i):
 
 
 @compiled(inline="always")
-def add_segment(tier, vectors, arena, tables, segment, row, channel, message, stride, sums, at, kept):
+def _add_segment(tier, vectors, arena, tables, segment, row, channel, message, stride, sums, at, kept):
     """Products of one segment, added to `ROWS` sums of a block at ``at``; the group's first starts them."""
     fresh = segment[9] != 0
     start = kept + segment[0] * row.padded + channel if fresh else at
@@ -67,18 +67,46 @@ def add_segment(tier, vectors, arena, tables, segment, row, channel, message, st
 
 
 @compiled(inline="always")
-def sum_of(tier, vectors, arena, tables, row, block, y, x, sums, first, kept):
+def _sum(tier, vectors, arena, tables, row, block, y, x, sums, first, kept):
     """Sums of one block of channels of a pixel: (groups, steps, lanes) from ``first``."""
     lanes, steps = len(vectors) * LANES, row.rounds * ROWS
     for s in range(block[2], block[3]):
-        segment = numbers_of(tables.segments, s)
+        segment = _numbers_of(tables.segments, s)
         message, at = segment[1] + y * segment[2] + x * segment[3], first + segment[0] * steps * lanes
         for _ in range(row.rounds):
-            add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[4], sums, at, kept)
+            _add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[4], sums, at, kept)
             at += ROWS * lanes
             message += segment[5]
     if block[2] == block[3]:
-        fill(lanes, sums, first, kept + block[0], steps)
+        _fill(lanes, sums, first, kept + block[0], steps)
+
+
+@compiled(inline="always")
+def step_sums(tier, vectors, arena, tables, row, block, y, x, sums, first, kept):
+    """The sums a of one block of channels of a pixel, (steps, lanes) from ``first``."""
+    lanes = len(vectors) * LANES
+    _sum(tier, vectors, arena, tables, row, block, y, x, sums, first, kept)
+    _add_up(vectors, tables, row, block[0], sums, first)
+    # Where they are the same in every step there is one round of them.
+    for n in range(row.rounds * ROWS * lanes, row.steps * lanes):
+        sums[first + n] = sums[first + n % lanes]
+
+
+@compiled(inline="always")
+def pixel_sums(tier, vectors, arena, tables, row, block, y, x, sums, kept):
+    """The sums a of `ROWS` pixels in a row, which take the place of those of steps; how many of them there are.
+
+    Those beyond the map have sums, but no neurons.
+    """
+    lanes = len(vectors) * LANES
+    for s in range(block[2], block[3]):
+        segment = _numbers_of(tables.segments, s)
+        message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * ROWS * lanes
+        _add_segment(tier, vectors, arena, tables, segment, row, block[0], message, segment[3], sums, at, kept)
+    if block[2] == block[3]:
+        _fill(lanes, sums, 0, kept + block[0], ROWS)
+    _add_up(vectors, tables, row, block[0], sums, 0)
+    return min(ROWS, row.width - x)
 
 
 @compiled(inline="always")
@@ -112,16 +140,13 @@ def whole_sums(tier, vectors, arena, tables, row, block, y, x, count, sums, kept
         if row.chained:
             dot_sum(tier, vectors, arena, tables, sums, first, chain_of(row, block, y, x + p))
         else:
-            sum_of(tier, vectors, arena, tables, row, block, y, x + p, sums, first, kept)
-            add_up(vectors, tables, row, block[0], sums, first)
-            for n in range(row.rounds * ROWS * lanes, row.steps * lanes):
-                sums[first + n] = sums[first + n % lanes]
+            step_sums(tier, vectors, arena, tables, row, block, y, x + p, sums, first, kept)
         for n in range(row.steps * lanes, (row.steps + row.wait) * lanes):
             sums[first + n] = 0
 
 
 @compiled(inline="always")
-def numbers_of(segments, s):
+def _numbers_of(segments, s):
     """One segment's numbers."""
     return (
         segments[s, 0],
@@ -144,7 +169,7 @@ def block_of(blocks, number):
 
 
 @compiled(inline="always")
-def fill(lanes, sums, at, first, count):
+def _fill(lanes, sums, at, first, count):
     """Sums to which nothing is added."""
     for step in range(count):
         for lane in range(lanes):
@@ -161,7 +186,7 @@ def keep(tables, row, sums):
 
 
 @compiled(inline="always")
-def add_up(vectors, tables, row, channel, sums, first):
+def _add_up(vectors, tables, row, channel, sums, first):
     """Shift the sums of each group and add them up, into the first."""
     rows = row.rounds * ROWS
     for g in range(row.groups):

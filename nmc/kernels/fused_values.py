@@ -11,7 +11,7 @@ import numpy as np
 from nmc.kernels.compiled import compiled
 from nmc.kernels.fire import fire
 from nmc.kernels.fire_rules import OWN
-from nmc.kernels.fused_sums import add_segment, add_up, block_of, fill, keep, layer_row, numbers_of, sum_of
+from nmc.kernels.fused_sums import block_of, keep, layer_row, pixel_sums, step_sums
 from nmc.kernels.fused_tables import FEED
 from nmc.kernels.neurons import GRADED, SIGMA_DELTA
 from nmc.kernels.tiers import LANES, ROWS
@@ -106,23 +106,11 @@ def _values_block(tier, cells, vectors, constant, arena, tables, row, block, sum
     lanes, kept, peak = len(vectors) * LANES, keep(tables, row, sums), sums.shape[0] - LANES
     for y in range(row.height):
         for x in range(0, row.width, ROWS if len(constant) > 0 else 1):
-            count = 1
-            if len(constant) == 0:
-                sum_of(tier, vectors, arena, tables, row, block, y, x, sums, 0, kept)
-                add_up(vectors, tables, row, block[0], sums, 0)
-                for n in range(row.rounds * ROWS * lanes, row.steps * lanes):
-                    sums[n] = sums[n % lanes]
+            if len(constant) > 0:
+                count = pixel_sums(tier, vectors, arena, tables, row, block, y, x, sums, kept)
             else:
-                count = min(ROWS, row.width - x)
-                for s in range(block[2], block[3]):
-                    segment = numbers_of(tables.segments, s)
-                    message, at = segment[1] + y * segment[2] + x * segment[3], segment[0] * ROWS * lanes
-                    add_segment(
-                        tier, vectors, arena, tables, segment, row, block[0], message, segment[3], sums, at, kept
-                    )
-                if block[2] == block[3]:
-                    fill(lanes, sums, 0, kept + block[0], ROWS)
-                add_up(vectors, tables, row, block[0], sums, 0)
+                count = 1
+                step_sums(tier, vectors, arena, tables, row, block, y, x, sums, 0, kept)
             if row.column >= 0:
                 for p in range(count):
                     if not _read(row, tables, block[0], y, x + p, lanes, sums, p * lanes, read, sent):
