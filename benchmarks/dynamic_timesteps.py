@@ -34,6 +34,9 @@ from nmc.runtime.simulator import execute, stopped
 from nmc.runtime.stopping import fit_margin, margins, stop_steps
 
 BATCH = 250
+PARTS = 20
+"""Random parts of the calibration images of each size."""
+
 CHANGED = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Per cent of the answers that may change."""
 
@@ -146,6 +149,34 @@ def measure(name: str, work: Workload, artifact: Artifact) -> list[dict[str, obj
     return rows
 
 
+def of_parts(name: str, work: Workload, artifact: Artifact) -> list[dict[str, object]]:
+    """Fits on parts of the calibration images, 0.1 % allowed: what changes of the test images on average.
+
+    Beside it, what the same images give if as many change as they can count: none.
+    """
+    network, program = artifact.network, build_tables(artifact.routed)
+    fitted_on, tested = (
+        curve_of(program, encode(network, prepared(path, work, artifact))) for path in (work.calib, work.test)
+    )
+    margin, answer = margins(network, tested)
+    rng, rows = np.random.default_rng(0), []
+    for count in (64, 128, 256, 512):
+        found: dict[str, list[tuple[float, float]]] = {"fitted": [], "counted": []}
+        for _ in range(PARTS):
+            part = fitted_on[rng.permutation(len(fitted_on))[:count]]
+            for kind, allowed in (("fitted", 0.1), ("counted", 100 / (count + 1))):
+                steps = stop_steps(fit_margin(network, part, allowed).thresholds, margin)
+                changed = answer[np.arange(len(steps)), steps - 1] != answer[:, -1]
+                found[kind].append((100 * float(changed.mean()), float(steps.mean())))
+        row: dict[str, object] = {"network": name, "calibration": count, "samples": len(answer)}
+        for kind, pairs in found.items():
+            changed_mean, steps_mean = np.mean(pairs, axis=0)
+            row |= {f"{kind}_changed": round(float(changed_mean), 3), f"{kind}_steps": round(float(steps_mean), 2)}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
 def table(rows: list[dict[str, object]]) -> str:
     """The rows as Markdown."""
     lines = [
@@ -179,6 +210,7 @@ def main() -> None:
     parser.add_argument("--calib", type=int, default=1024, help="calibration images")
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--networks", default="mnist_cnn,cifar_resnet20")
+    parser.add_argument("--few", action="store_true", help="instead: fits on parts of the calibration images")
     parser.add_argument("--keep", type=Path, help="folder of compiled artifacts, used again where they are there")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
@@ -189,8 +221,9 @@ def main() -> None:
                 print(f"{name}: not run (files missing)")
                 continue
             artifact = compiled(name, work, arguments.timesteps, arguments.keep)
-            rows += measure(name, work, artifact)
-    print(f"\n{table(rows)}\n")
+            rows += (of_parts if arguments.few else measure)(name, work, artifact)
+    if not arguments.few:
+        print(f"\n{table(rows)}\n")
 
 
 if __name__ == "__main__":
