@@ -83,7 +83,7 @@ def _refusal(model: DemandModel, fits: tuple[LayerFit, ...], least: int, limit: 
     message = (
         f"the network needs at least {least} cores, because of {limit}, and {least - available} more than the "
         f"{available} of {chips} chip{'s' if chips > 1 else ''} of target '{model.target.name}'; in equal tiles it "
-        f"takes {tiles}; layer '{largest.layer}' takes most, at least {largest.least}, because of {largest.limit}"
+        f"takes about {tiles}; layer '{largest.layer}' takes most, at least {largest.least}, because of {largest.limit}"
     )
     more = (
         f"--chips {would_do}"
@@ -105,12 +105,12 @@ def _refusal(model: DemandModel, fits: tuple[LayerFit, ...], least: int, limit: 
 
 
 def estimated_cores(model: DemandModel) -> int:
-    """Cores that equal tiles of every layer take, where layers of less than a core share one."""
+    """Cores that equal tiles of every layer take, where tiles of less than a core share one."""
     total = 0.0
     for population in chip_populations(model.network):
         tile, share = _tile(model, population)
         count = size(tuple(-(-n // step) for n, step in zip(population.shape, tile, strict=True)))
-        total += count if count > 1 else share
+        total += count * share
     return max(int(-(-total // 1)), 1)
 
 
