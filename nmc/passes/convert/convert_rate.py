@@ -122,7 +122,7 @@ class ConvertRate:
             sink.error("option-invalid", message, help=f"rules: {', '.join(RULES)}")
         for option, value, low, high in (
             ("percentile", self.percentile, 0.0, 100.0),
-            ("initial", self.initial, -8.0, 1.0),
+            ("initial", self.initial, 0.0, 1.0),
             ("decay", float(self.decay), 0.0, float(NO_MEMORY)),
         ):
             if not low <= value <= high:
