@@ -37,9 +37,9 @@ share by operator.
 
 **Approximations.** A smooth activation becomes a sum of ReLUs whose largest error over the calibrated range (and a
 tenth more) is small: 2 % of the standard deviation of its values unless `--set approximate-activation.error=` says
-otherwise, with at most 16 ReLUs (`approximate-activation.most`). The jump of a `ThresholdedRelu` becomes a ramp, 1/128 of
-the calibrated range wide, and is exact beside it. `--maxpool average` replaces each maximum pooling by
-the average over the same windows.
+otherwise, with at most 16 ReLUs (`approximate-activation.most`). The jump of a `ThresholdedRelu` becomes a ramp, 1/128
+of the calibrated range wide, and is exact beside it. `--maxpool average` replaces each maximum pooling by the average
+over the same windows.
 """
 
 
