@@ -1,8 +1,8 @@
-"""Rate networks whole windows at a time: every layer as dot products fused with integrate-and-fire.
+"""Networks without loops, whole windows at a time: every layer as dot products, and its neurons in vectors.
 
-Built from a mapping only after `covers_network` has proved that its tables hold every
-synapse of the network once, and only where static bounds prove that no sum leaves 32 bits
-and no message a byte. What it computes and counts is then what the tables say, step by step.
+Built from a mapping only after `covers_network` has proved that its tables hold every synapse of the network once.
+Where messages are spikes, static bounds prove that no sum leaves 32 bits and no message a byte; where they carry
+values, that is looked at while it runs. What it computes and counts is then what the tables say, step by step.
 """
 
 from __future__ import annotations
