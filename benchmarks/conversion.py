@@ -96,22 +96,22 @@ ROWS: tuple[Row, ...] = (
     resnet("graded", Options(coding="graded"), 0.15),
     resnet("sigma-delta T=2", coded("sigma-delta", 2), 0.15),
     *(
-        resnet(f"graded, {bits} bits", Options(coding="graded", weight_bits=bits), 1.0 if asked else None, "graded")
+        resnet(f"graded {bits} bits", Options(coding="graded", weight_bits=bits), 1.0 if asked else None, "graded")
         for bits, asked in BITS
     ),
     *(
         resnet(
-            f"rate T=16 waits, {bits} bits",
+            f"rate T=16 waits {bits} bits",
             coded("rate", 16, "auto", weight_bits=bits),
             2.0 if asked else None,
             "rate T=16 waits",
         )
         for bits, asked in BITS
     ),
-    *(resnet(f"rate T={steps}, each layer alone", coded("rate", steps, settings=ALONE)) for steps in (4, 8, 16)),
-    resnet("rate T=8, least-error thresholds", coded("rate", 8, settings=UNSEARCHED)),
+    *(resnet(f"rate T={steps} each layer alone", coded("rate", steps, settings=ALONE)) for steps in (4, 8, 16)),
+    resnet("rate T=8 least-error thresholds", coded("rate", 8, settings=UNSEARCHED)),
     resnet(
-        "rate T=8, percentile thresholds",
+        "rate T=8 percentile thresholds",
         coded("rate", 8, settings=UNSEARCHED | {"convert-rate.threshold": "percentile"}),
     ),
     Row("mnist_cnn", "rate T=4", coded("rate", 4), 0.8),
