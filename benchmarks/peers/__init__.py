@@ -29,9 +29,7 @@ REQUIRED = {
 
 def missing(name: str, python: str) -> str | None:
     """Why a peer cannot run, or None."""
-    done = subprocess.run(
-        [python, "-c", f"import {REQUIRED[name]}"], capture_output=True, text=True, cwd=tempfile.gettempdir()
-    )
+    done = subprocess.run([python, "-P", "-c", f"import {REQUIRED[name]}"], capture_output=True, text=True)
     if done.returncode == 0:
         return None
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
