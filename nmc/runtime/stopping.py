@@ -165,8 +165,8 @@ def _fitted_scale(changes_up_to: Array, allowed: float) -> float:
 
     Where n samples are too few for a count, what exceeds a high level is taken to fall off exponentially, as the
     tails of most distributions do: with the mean excess of the largest ones over the next. Measured with 128
-    of 1,024 samples of ResNet-20 on CIFAR-10, 0.1 % allowed: 0.8 % of other samples change without this and
-    0.15 % with it, for 1.6 steps of 32 more.
+    of 1,024 samples of ResNet-20 on CIFAR-10, 0.1 % allowed: 0.9 % of other samples change without this and
+    0.15 % with it, for 1.7 steps of 32 more (benchmarks/dynamic_timesteps.py --few).
     """
     count, largest = len(changes_up_to), np.sort(changes_up_to)[::-1]
     may = math.floor((count + 1) * allowed + 1e-9) - 1
