@@ -34,7 +34,7 @@ from tests.passes.targets import chip, context, loihi, mapped, tight
 
 
 def partition(network, target, name, **options):
-    (step,) = partition_passes(name)
+    step = partition_passes(name)[-1]
     return step.run(network, context(target, **options))
 
 
@@ -237,9 +237,10 @@ def test_unknown_partitioner():
 
 def test_names_and_text_form():
     kinds = [PartitionAuto, PartitionOverlap, PartitionTiles, PartitionGreedy, PartitionKernighanLin, PartitionMetis]
-    assert [type(partition_passes(n)[0]) for n in PARTITIONERS] == kinds
+    assert [type(partition_passes(n)[-1]) for n in PARTITIONERS] == kinds
     assert text_form(PartitionAuto()) == "partition-auto"
-    assert text_form(partition_passes("auto", 3)[0]) == "partition-auto{chips=3}"
+    texts = [text_form(step) for step in partition_passes("auto", 3)]
+    assert texts == ["require-room{chips=3}", "partition-auto{chips=3}"]
 
 
 def test_same_input_same_partition():
