@@ -80,7 +80,7 @@ def overlap_partition(
         found = []
         for _ in range(tries):
             parts = graph_parts(macro, generator, optimise, effort)
-            found.append(_found(model, join_small(model, legal_cores(model, graph.nodes, parts))))
+            found.append(_found(model, join_small(model, legal_cores(model, graph.nodes, parts)), optimise))
     return assemble_boxes(model, preferred(found, optimise).cores)
 
 
@@ -91,8 +91,16 @@ def preferred(results: Sequence[Found], optimise: str) -> Found:
     return min(near, key=lambda found: (len(found.cores), found.packets))
 
 
-def _found(model: DemandModel, cores: Sequence[Core]) -> Found:
-    packets = sum(model.rate(name) * int(seen.sum()) for c in cores for name, seen in c.seen.items())
+def _found(model: DemandModel, cores: Sequence[Core], optimise: str) -> Found:
+    """Finished cores; packets to the sender's own core count as on the graph."""
+    packets = 0.0
+    for core in cores:
+        boxes = core.boxes()
+        for name, seen in core.seen.items():
+            heard = seen.reshape(model.network.by_name[name].shape)
+            own = boxes.get(name, []) if optimise == "traffic" else []
+            inside = sum(int(heard[tuple(slice(*axis) for axis in box)].sum()) for box in own)
+            packets += model.rate(name) * (int(seen.sum()) - inside)
     return Found(packets, [core.boxes() for core in cores])
 
 
@@ -115,7 +123,7 @@ def _regular_cores(
         for name, boxes in macro.boxes([node]).items()
         for box in boxes
     ]
-    return _found(model, join_small(model, legal_cores(model, everything, parts)))
+    return _found(model, join_small(model, legal_cores(model, everything, parts)), optimise)
 
 
 def _count(parts: IndexArray | Int32s) -> int:
