@@ -79,14 +79,13 @@ def _is_whole(operator: Connectivity, source: Shape, target: Shape) -> bool:
 
 
 def _by_channel(operator: Sparse) -> bool:
-    """Whether every channel reads its own channel only, all through the same places."""
+    """Whether every channel feeds one of its own, so many channels further on, all through the same places."""
     channels, (read, fed) = operator.in_shape[0], (size(operator.in_shape[1:]), size(operator.out_shape[1:]))
-    if channels != operator.out_shape[0] or len(operator.indices) % channels:
+    if not len(operator.indices) or len(operator.indices) % channels:
         return False
-    places = (operator.rows % fed) * read + operator.indices % read
-    each = places.reshape(channels, -1)
-    own = np.array_equal(operator.row_channel(), operator.column_channel())
-    return own and bool((each == each[0]).all())
+    further = (operator.row_channel() - operator.column_channel()).reshape(channels, -1)
+    places = ((operator.rows % fed) * read + operator.indices % read).reshape(channels, -1)
+    return bool((further == further[0, 0]).all() and (places == places[0]).all())
 
 
 def units_of(network: Network, chunks: Mapping[str, int]) -> tuple[Unit, ...]:
@@ -228,7 +227,8 @@ def _places(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
             return np.repeat(np.arange(source.grid[1])[:, None], 2, axis=1)
         case Sparse() if source.grid[1] * target.grid[1] > 1:
             first = slice(0, len(operator.indices) // operator.in_shape[0])
-            return np.stack([operator.indices[first], operator.rows[first]], axis=1)
+            fed = size(operator.out_shape[1:])
+            return np.stack([operator.indices[first], operator.rows[first] % fed], axis=1)
         case _:
             return _both(np.arange(source.grid[1]), np.arange(target.grid[1]))
 
@@ -248,14 +248,13 @@ def _chunks(operator: Connectivity, source: Unit, target: Unit) -> IndexArray:
     match operator:
         case Skip() | Pool():
             groups = operator.in_shape[0]
-        case Sparse() if source.grid[1] * target.grid[1] > 1:
-            groups = operator.in_shape[0]
         case Conv2d():
             groups = operator.groups
         case Sparse():
             used = np.flatnonzero(operator.weight)
-            pairs = np.stack([operator.indices[used] // source.chunk, operator.rows[used] // target.chunk], axis=1)
-            return np.unique(pairs, axis=0)
+            read, fed = operator.column_channel()[used] // source.chunk, operator.row_channel()[used] // target.chunk
+            flat = np.unique(read * target.grid[0] + fed)
+            return np.stack(np.divmod(flat, target.grid[0]), axis=1)
         case _:
             groups = 1
     if groups == 1:

@@ -345,14 +345,17 @@ def test_output_axons_of_parts_bound_those_of_the_mapping(name):
         assert sorted(use.out_axons for use in used.values()) == sorted(bound.tolist())
 
 
-def test_averages_over_a_part_of_their_window_are_regular():
+@pytest.mark.parametrize("further", [0, 3])
+def test_averages_over_a_part_of_their_window_are_regular(further):
     """A pooling that leaves its padding out has other weights at the border: synapses, the same in each channel."""
     shape, out = (6, 5, 4), (6, 3, 2)
     conv = Pool(np.full(6, 2), shape, (3, 3), (2, 2), (1, 1, 1, 0)).as_conv()
     assert conv.out_shape == out
     target, source, _ = conv.synapses()
     weight = 2 * (1 + np.bincount(target)[target])
-    pooling = sparse_from_synapses(target, source, weight, shape, out)
+    # In a concatenation they come some channels further on.
+    joined = (6 + further, 3, 2)
+    pooling = sparse_from_synapses(target + further * size(out[1:]), source, weight, shape, joined)
     rng = np.random.default_rng(0)
     build = Build(shape).add("a", [("in", Conv2d(weights(rng, 6, 6, 1, 1), shape), 1)]).add("b", [("a", pooling, 1)])
     network = build.network()
