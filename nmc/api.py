@@ -45,7 +45,7 @@ def check(model: Path | str, *, strict: bool = False) -> ModelCheck:
     return check_isolated(model, strict=strict)
 
 
-def compile(
+def compile(  # noqa: D417 - options that belong together share a line
     model: Path | str,
     target: str = "loihi",
     *,
@@ -88,15 +88,11 @@ def compile(
         host_input: compute the first layer on the host.
         maxpool: ``exact``, or ``average``: the mean over the same windows.
         wait: ``0``, ``1`` or ``auto``, as ``--wait``.
-        stop: ``never``, or ``margin``: samples end once they are clear, as ``--stop``.
-        max_changed: per cent of answers that ``margin`` may change, as ``--max-changed``.
+        stop, max_changed: as ``--stop`` and ``--max-changed``: ``margin`` ends samples once they are clear.
         strict: approximated operators are errors.
-        partitioner: as ``--partitioner``.
-        placer: as ``--placer``.
+        partitioner, placer, chips, seed: as the options of these names.
         optimise: ``energy``, ``traffic``, ``latency`` or ``cores``.
-        chips: of the grid; None: the target's own number.
         pins: ``{"layer": "place"}``, as ``--pin``: ``{"conv1": "chip:0", "fc": "tile:0,0-1,1"}``.
-        seed: of everything random.
         settings: ``{"pass.option": text}``, as ``--set``.
         progress: called with (what is being done, fraction done).
 

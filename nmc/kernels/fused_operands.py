@@ -22,10 +22,15 @@ _BYTE, _WORD = (1 << 7) - 1, (1 << 15) - 1
 _UNSIGNED = 255
 _MOST_PARTS = 8
 """A weight that needs more bytes than these is better served by the general kernel."""
+_MOST_SPREAD = 1 << 22
+"""Weights that a convolution with groups may have without them: beyond, nearly all are zeros that fill the memory."""
 
 
 def as_convolution(connectivity: Connectivity, source: Shape, target: Shape) -> Conv2d | None:
-    """The operator between populations of these shapes as a convolution without groups; None where it is none."""
+    """The operator between populations of these shapes as a convolution without groups.
+
+    None where it is none, or has so many groups that it would be nearly all zeros.
+    """
     if isinstance(connectivity, Dense) and size(target) == target[0]:
         shape = _maps(source)
         return Conv2d(connectivity.weight.reshape(-1, *shape), shape)
@@ -34,10 +39,12 @@ def as_convolution(connectivity: Connectivity, source: Shape, target: Shape) -> 
     if isinstance(connectivity, Pool):
         connectivity = connectivity.as_conv()
     if isinstance(connectivity, Skip):
+        if connectivity.weight.size**2 > _MOST_SPREAD:
+            return None
         return Conv2d(np.diag(connectivity.weight)[:, :, None, None], _maps(source))
-    if isinstance(connectivity, Conv2d):
-        return connectivity if connectivity.groups == 1 else _ungrouped(connectivity)
-    return None
+    if isinstance(connectivity, Conv2d) and connectivity.groups > 1:
+        return None if connectivity.weight.size * connectivity.groups > _MOST_SPREAD else _ungrouped(connectivity)
+    return connectivity if isinstance(connectivity, Conv2d) else None
 
 
 def _maps(shape: Shape) -> Shape:
