@@ -89,7 +89,9 @@ def follow_codes(
             (pair for pair in fine if found[pair[1].name].scale == scale and _same_sum(pair[0], unit)), (unit, None)
         )
         if before is None:
-            before = replace(unit, name=_fresh(f"{unit.name}:fine", taken), relu=False)
+            # The file has no tensor of the sum as it is here: before the ReLU, with all that was composed into it.
+            nameless = replace(unit.origin, output="")
+            before = replace(unit, name=_fresh(f"{unit.name}:fine", taken), relu=False, origin=nameless)
             found[before.name] = replace(code, scale=scale)
             fine.append((unit, before))
             made.append(before)
