@@ -46,6 +46,32 @@ def _patches(lines, ys, xs, window, out):
                         out[m, t, first + c] = lines[t, at + c]
 
 
+@numba.njit(nogil=True, cache=True)
+def _step_sums(patches, first, last, out):
+    for m in range(patches.shape[0]):
+        for t in range(first, last):
+            for k in range(patches.shape[2]):
+                out[m, k] += patches[m, t, k]
+
+
+def step_sums(patches: Array, first: int, last: int) -> Array:
+    """Messages of the steps from ``first`` to before ``last``, added up: (rows, K) int32.
+
+    Args:
+        patches: (rows, T, K) integers.
+        first: the first of the steps.
+        last: the first that is left out.
+    """
+    out = np.zeros((len(patches), patches.shape[2]), dtype=np.int32)
+
+    def one(index: int) -> None:
+        chunk = slice(index * CHUNK, (index + 1) * CHUNK)
+        _step_sums(patches[chunk], first, last, out[chunk])
+
+    parallel(one, -(-len(patches) // CHUNK))
+    return out
+
+
 def _window(conv: Conv2d) -> tuple[int, ...]:
     chans, height, width = conv.in_shape
     kh, kw = conv.weight.shape[2:]
@@ -192,10 +218,14 @@ class Rows:
             return out
         largest = float(np.abs(patches).max(initial=0))
         weights = np.ascontiguousarray(matrix.astype(exact_type(connectivity, largest)))
-        for first in range(0, len(patches), CHUNK):
-            part = patches[first : first + CHUNK]
+
+        def one(index: int) -> None:
+            chunk = slice(index * CHUNK, (index + 1) * CHUNK)
+            part = patches[chunk]
             total = part.reshape(-1, part.shape[2]).astype(weights.dtype) @ weights
-            out[first : first + CHUNK] = _shifted(total, projection.shift).reshape(len(part), -1, channels)
+            out[chunk] = _shifted(total, projection.shift).reshape(len(part), -1, channels)
+
+        parallel(one, -(-len(patches) // CHUNK))
         return out
 
     def _general(self, projection: Projection, patches: Array, out: Array) -> None:

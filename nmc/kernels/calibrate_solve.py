@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from nmc.ir.connectivity import Array
+from nmc.kernels.calibrate_rows import step_sums
 
 _VALUE_BITS = 20
 """Of a real operand: with counts below 2^9 and 2^24 rows or unknowns, sums stay below 2^53."""
@@ -123,13 +124,16 @@ class Jitter:
             besides: (rows, T, C) real, what arrives in each step besides the inputs.
         """
         rows, steps, inputs = patches.shape
-        total, total_besides = patches.sum(axis=1, dtype=np.int64), besides.sum(axis=1, dtype=np.float64)
+        total, total_besides = step_sums(patches, 0, steps), besides.sum(axis=1, dtype=np.float64)
         times = np.unique(np.rint(np.linspace(0, steps, JITTER_STEPS + 2)[1:-1]).astype(np.int64))
         times = times[(times > 0) & (times < steps)]
         gram, cross = np.zeros((inputs, inputs)), np.zeros((inputs, besides.shape[2]))
+        arrived, before = np.zeros_like(total), 0
         for time in times:
+            arrived += step_sums(patches, before, time)
+            before = time
             # Integers: T times the deviation.
-            deviation = (steps * patches[:, :time].sum(axis=1, dtype=np.int64) - time * total).astype(np.float64)
+            deviation = (steps * arrived - time * total).astype(np.float64)
             gram += deviation.T @ deviation
             other = besides[:, :time].sum(axis=1, dtype=np.float64) - total_besides * (time / steps)
             grid, step = _on_grid(other)
@@ -143,8 +147,28 @@ JITTER_STEPS = 4
 """Steps of the window at which deviations are measured."""
 
 
+def gram_of(counts: Array, unit: Array) -> Array:
+    """(K + 1, K + 1) mean over rows of the products of inputs, the last of which is 1.
+
+    Args:
+        counts: (rows, K) integer-valued float64 of at most 12 bits and sign.
+        unit: (K,) real value of one count.
+    """
+    rows, inputs = counts.shape
+    gram = np.empty((inputs + 1, inputs + 1))
+    gram[:-1, :-1] = (counts.T @ counts) * unit[:, None] * unit / rows
+    gram[-1, :-1] = gram[:-1, -1] = counts.sum(axis=0) * unit / rows
+    gram[-1, -1] = 1.0
+    return gram
+
+
 def ridge(
-    counts: Array, unit: Array, residual: Array, strength: float, pull: tuple[Array, Array] | None = None
+    counts: Array,
+    unit: Array,
+    residual: Array,
+    strength: float,
+    pull: tuple[Array, Array] | None = None,
+    gram: Array | None = None,
 ) -> tuple[Array, Array]:
     """The weights and offset that explain a residual: least squares with a penalty on the weights.
 
@@ -158,16 +182,15 @@ def ridge(
         residual: (rows, C).
         strength: of the penalty; must be positive.
         pull: P (K, K) and q (K, C).
+        gram: from `gram_of`, where it is known.
 
     Returns:
         W (K, C) per real value of an input, and b (C,).
     """
     rows, inputs = counts.shape
-    full = np.concatenate([counts, np.ones((rows, 1))], axis=1)
-    scale = np.concatenate([unit, np.ones(1)])
-    gram = (full.T @ full) * scale[:, None] * scale[None, :] / rows
+    gram = gram_of(counts, unit) if gram is None else gram.copy()
     grid, step = _on_grid(residual)
-    right = (full.T @ grid) * step * scale[:, None] / rows
+    right = np.concatenate([(counts.T @ grid) * step * unit[:, None], grid.sum(axis=0)[None] * step]) / rows
     mean_square = float(np.add.reduce(np.diag(gram)[:-1])) / max(inputs, 1)
     penalty = np.full(inputs + 1, strength * mean_square)
     penalty[-1] = 0.0

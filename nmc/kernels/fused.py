@@ -121,10 +121,10 @@ def fuse(program: MappedProgram) -> FusedProgram | None:
     found = _all_operands(network)
     if found is None or not covers_network(program):
         return None
-    maps = _lay_maps(network, found)
+    maps = lay_maps(network, found)
     layout, layers, column, scratch, totals = Layout(maps), list[FusedLayer](), 0, 1, 1
     for population in network.populations:
-        layer = _lay_layer(network, population, found[population.name], layout, column)
+        layer = lay_layer(network, population, found[population.name], layout, column)
         if layer is None:
             return None
         layers.append(layer)
@@ -134,38 +134,43 @@ def fuse(program: MappedProgram) -> FusedProgram | None:
         if layer.row.kind in (tables.READ, tables.SUMS):
             totals = max(totals, layer.row.steps * layer.row.height * layer.row.width * layer.row.padded)
     laid = layout.tables()
+    limits = _limits(network) if _carries_values(network) else np.zeros((0, 6))
+    return FusedProgram(program, tuple(layers), laid, blank_arena(maps, laid), limits, scratch, totals)
+
+
+def blank_arena(maps: Mapping[Feed, Maps], laid: LayerTables) -> NDArray[np.uint8]:
+    """The bytes of all messages, when there are none."""
     # Of constant sums a few pixels beyond the last may be read.
     beyond = ROWS * int(laid.segments[:, 3].max(initial=0))
     blank = np.zeros(sum(m.bytes for m in maps.values()) + beyond, dtype=np.uint8)
     for place in maps.values():
         here = blank[place.offset : place.offset + place.bytes]
         (here if place.width == 1 else here.view(np.int16))[:] = place.zero
-    limits = _limits(network) if _carries_values(network) else np.zeros((0, 6))
-    return FusedProgram(program, tuple(layers), laid, blank, limits, scratch, totals)
+    return blank
 
 
 def _all_operands(network: Network) -> dict[str, Operands] | None:
     """The operands of every population; None where one has no form in bytes, or windows do not match."""
     if network.recurrent or not network.is_integer:
         return None
-    if not all(_in_vectors(network, population) for population in network.populations):
+    if not all(in_vectors(network, population) for population in network.populations):
         return None
     found: dict[str, Operands] = {}
-    maps = {p.name: _map_of(network, p) for p in network.populations}
+    maps = {p.name: map_of(network, p) for p in network.populations}
     for population in network.populations:
         incoming = network.incoming[population.name]
         if maps[population.name].most > (_MESSAGE if maps[population.name].width == 2 else _BYTE):
             return None
         if any(network.by_name[q.source].sends_from + q.delay != population.start for q in incoming):
             return None
-        operands = _operands(network, incoming, maps, population)
+        operands = operands_of(network, incoming, maps, population)
         if operands is None:
             return None
         found[population.name] = operands
     return found
 
 
-def _in_vectors(network: Network, population: Population) -> bool:
+def in_vectors(network: Network, population: Population) -> bool:
     """Whether the kernels know such neurons and maps."""
     neuron = population.neuron
     if len(population.shape) not in (1, 3):
@@ -191,7 +196,7 @@ def _levels(network: Network, population: Population) -> tuple[int, int]:
     return spec.low, spec.high
 
 
-def _map_of(network: Network, population: Population) -> Maps:
+def map_of(network: Network, population: Population) -> Maps:
     """The messages of a population, without the padding that its readers want."""
     channels, *rest = population.shape
     height, width = (*rest, 1, 1)[:2]
@@ -208,7 +213,7 @@ def _map_of(network: Network, population: Population) -> Maps:
     return Maps((channels, height, width), steps, zero, high + zero, (0, 0, 0, 0), 0)
 
 
-def _operands(
+def operands_of(
     network: Network, incoming: Sequence[Projection], maps: Mapping[str, Maps], population: Population
 ) -> Operands | None:
     """What reaches a population, in registers throughout where that can be; None where it has no form in bytes."""
@@ -238,7 +243,7 @@ def _fires(network: Network, population: Population) -> bool:
     return model_of(population.neuron).kind in _SPIKING and population.name not in network.read_outs
 
 
-def _lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Maps]:
+def lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Maps]:
     """Places of all messages and their pooled sums, with the padding that their readers want."""
     pads: dict[Feed, list[int]] = {(p.name, 1): [0, 0, 0, 0] for p in network.populations}
     for operands in found.values():
@@ -250,7 +255,7 @@ def _lay_maps(network: Network, found: Mapping[str, Operands]) -> dict[Feed, Map
     maps: dict[Feed, Maps] = {}
     offset = 0
     for (name, side), (top, left, bottom, right) in pads.items():
-        whole = _map_of(network, network.by_name[name])
+        whole = map_of(network, network.by_name[name])
         channels, height, width = whole.shape
         maps[name, side] = replace(
             whole,
@@ -295,7 +300,7 @@ def _fits(network: Network, population: Population, levels: Mapping[str, tuple[i
     return total * 64 < STATE_LIMIT and max(threshold, bias, v0) < _WORD / 4
 
 
-def _lay_layer(
+def lay_layer(
     network: Network, population: Population, operands: Operands, layout: Layout, column: int
 ) -> FusedLayer | None:
     """One layer, laid out at the end of the tables; None where its numbers do not fit."""
@@ -321,8 +326,8 @@ def _lay_layer(
     # What an input drives differs from neuron to neuron.
     drive = np.zeros(population.neurons, dtype=np.int64) if population.name in network.by_input else None
     own = own_of(population, row.padded, int(lif), drive)
-    in_vectors = kind not in (tables.READ, tables.SUMS)
-    laid = layout.add_sums(row, operands, own, 6 if in_vectors and lif else 0)
+    fires = kind not in (tables.READ, tables.SUMS)
+    laid = layout.add_sums(row, operands, own, 6 if fires and lif else 0)
     return FusedLayer(
         population,
         place,

@@ -36,6 +36,10 @@ CURVE_POINTS = 1 << 13
 """Drives at which a leaky neuron's response is tabulated, up to the one that fires in every step."""
 
 
+ROWS = 1 << 16
+"""Values of a channel, about, from which its threshold is chosen."""
+
+
 def lif_curve(timesteps: int, leak: float, *, subtract: bool, start: float) -> Array:
     """The drives, in thresholds per step, from which a leaky neuron fires 1, 2 ... T times in T steps of it: (T,).
 
@@ -89,6 +93,8 @@ def best_thresholds(
     Returns:
         thresholds (C,) and gains (C,): the real value of a neuron that fires in every step.
     """
+    # Every k-th row; an odd k meets all columns of a map of even width.
+    values = values[:: len(values) // ROWS | 1] if len(values) > ROWS else values
     moments = np.zeros((len(candidates), 3, values.shape[1]))
     curve = lif_curve(timesteps, leak, subtract=subtract, start=start) if leak else np.zeros(0)
 

@@ -238,7 +238,7 @@ def _fed_back(task: LayerTask, tried: _Tried) -> _Layer | None:
     error = np.where((task.drive > 0) | (found.counts > 0), error - error.mean(axis=0), 0.0)
     names = {p.name for p in fit.projections}
     now = replace(fit, projections=tuple(p for p in tried.layer.projections if p.name in names))
-    change, offset = ridge(fit.counts, fit.unit, error, STRENGTH, now.pull(now.real_weights()))
+    change, offset = ridge(fit.counts, fit.unit, error, STRENGTH, now.pull(now.real_weights()), fit.gram)
     new = {p.name: p for p in now.moved(change)}
     return tried.layer.changed(tuple(new.get(p.name, p) for p in tried.layer.projections), offset)
 

@@ -12,9 +12,9 @@ from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population, Projection
 from nmc.ir.neurons import IF, IdealIntegrator, Source
 from nmc.ir.reference import encode
+from nmc.kernels.calibrate_respond import respond
 from nmc.kernels.calibrate_rows import Rows
-from nmc.kernels.layerwise import AnalogStep, LaidPopulation, LaidProjection, analog, joined_channels_last
-from nmc.kernels.parallel import parallel
+from nmc.kernels.layerwise import AnalogStep, analog, joined_channels_last
 from nmc.passes.base import Context
 from nmc.passes.quantize.calibrate_layer import CalibratedLayer, LayerTask, calibrate_layer
 from nmc.passes.quantize.quantize_rate import Quantizer, input_neuron
@@ -110,7 +110,7 @@ class _Run:
         drive = np.zeros((0, 0)) if isinstance(neuron, Source) else next(self._analog).drive
         if not incoming:
             stored = population if isinstance(neuron, Source) else input_neuron(population, self.network)
-            self.sent[population.name] = self._respond(stored, None)
+            self.sent[population.name] = self._respond(stored, ())
             return CalibratedLayer(population, ())
         folded = tuple(self._refolded(p) for p in incoming)
         if not isinstance(neuron, IF | IdealIntegrator):
@@ -166,20 +166,11 @@ class _Run:
         by_weight = ratio if ratio.ndim == 0 else ratio[connectivity.column_channel()]
         return replace(projection, connectivity=connectivity.with_weight(connectivity.weight * by_weight))
 
-    def _respond(self, population: Population, projections: Sequence[Projection] | None) -> list[Array]:
+    def _respond(self, stored: Population, projections: Sequence[Projection]) -> list[Array]:
         """Messages of a stored population in every sample."""
-        arriving = tuple(LaidProjection.lay(p) for p in projections or ())
-        laid = LaidPopulation(
-            population, arriving, self.network.timesteps, self.network.input_places.get(population.name)
-        )
-        out: list[Array] = [np.zeros(0)] * len(self._flat)
-
-        def one(index: int) -> None:
-            heard = {part.projection.source: self.sent[part.projection.source][index] for part in arriving}
-            out[index], _ = laid.respond(laid.totals(heard), self._flat[index])
-
-        parallel(one, len(out))
-        return out
+        populations = tuple(stored if p.name == stored.name else p for p in self.network.populations)
+        network = replace(self.network, populations=populations, projections=tuple(projections))
+        return respond(network, stored, self.sent, self._flat)
 
     def _forget(self, incoming: Sequence[Projection]) -> None:
         for projection in incoming:

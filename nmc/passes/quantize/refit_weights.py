@@ -9,8 +9,8 @@ import numpy as np
 
 from nmc.ir.connectivity import Array, Connectivity, Conv2d, Dense, Pool, size
 from nmc.ir.network import Projection
-from nmc.kernels.calibrate_rows import matrix_of, with_matrix
-from nmc.kernels.calibrate_solve import Jitter, exact_product, ordered_product, ridge
+from nmc.kernels.calibrate_rows import matrix_of, step_sums, with_matrix
+from nmc.kernels.calibrate_solve import Jitter, exact_product, gram_of, ordered_product, ridge
 from nmc.passes.quantize.fixed_point import is_skip
 
 STRENGTH = 1e-4
@@ -56,6 +56,7 @@ class Design:
         counts: (rows, K) integer-valued: the messages of their patches, side by side.
         unit: (K,) real value of one message: decode scale / T.
         scale: (K,) decode scale of the channel that each input belongs to.
+        gram: of the inputs, from `gram_of`: many fits share it.
         jitter: of the inputs; None: it is not looked at.
         smoothness: weight of jitter beside the error of the fit.
     """
@@ -64,6 +65,7 @@ class Design:
     counts: Array
     unit: Array
     scale: Array
+    gram: Array
     jitter: Jitter | None = None
     smoothness: float = 0.0
 
@@ -123,13 +125,15 @@ def design(
     counts, scale = [], []
     for projection in projections:
         # The patches of a source have one step that stands for all.
-        repeated = timesteps // patches[projection.name].shape[1]
-        counts.append(patches[projection.name].sum(axis=1, dtype=np.float64) * repeated)
+        steps = patches[projection.name].shape[1]
+        repeated = timesteps // steps
+        counts.append(step_sums(patches[projection.name], 0, steps).astype(np.float64) * repeated)
         own = scales[projection.source]
         channels = projection.connectivity.in_shape[0]
         scale.append(np.tile(np.broadcast_to(own, (channels,)), counts[-1].shape[1] // channels))
     whole = np.concatenate(scale)
-    return Design(tuple(projections), np.concatenate(counts, axis=1), whole / timesteps, whole)
+    together, unit = np.concatenate(counts, axis=1), whole / timesteps
+    return Design(tuple(projections), together, unit, whole, gram_of(together, unit))
 
 
 def refit(layer: Design, wanted: Array, bias: Array) -> tuple[tuple[Projection, ...], Array]:
@@ -146,7 +150,7 @@ def refit(layer: Design, wanted: Array, bias: Array) -> tuple[tuple[Projection, 
     rows, inputs = layer.counts.shape
     residual = wanted - bias - exact_product(layer.counts, layer.real_weights() * layer.unit[:, None])
     strength = STRENGTH if rows >= ROWS_PER_INPUT * inputs else STRENGTH_FEW_ROWS
-    change, offset = ridge(layer.counts, layer.unit, residual, strength, layer.pull(layer.real_weights()))
+    change, offset = ridge(layer.counts, layer.unit, residual, strength, layer.pull(layer.real_weights()), layer.gram)
     return layer.moved(change), offset
 
 
@@ -159,7 +163,7 @@ def refit_readout(layer: Design, wanted: Array, bias: Array) -> tuple[tuple[Proj
     rows, inputs = layer.counts.shape
     residual = wanted - bias - exact_product(layer.counts, layer.real_weights() * layer.unit[:, None])
     if inputs * READOUT_ROWS_PER_INPUT <= rows:
-        change, offset = ridge(layer.counts, layer.unit, residual, STRENGTH_FEW_ROWS)
+        change, offset = ridge(layer.counts, layer.unit, residual, STRENGTH_FEW_ROWS, gram=layer.gram)
         return layer.moved(change), offset
     if len(layer.projections) > 1:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -83,6 +84,16 @@ class LayerDrive:
         """Thresholds that leak in a window, of a potential that is half a threshold on average."""
         return self.stored.dv / 4096 * (self.timesteps + self.wait) / 2
 
+    @cached_property
+    def variance(self) -> Array:
+        """(C,) of the activations."""
+        return np.asarray(self.values.var(axis=0))
+
+    @cached_property
+    def mean(self) -> Array:
+        """(C,) of the activations."""
+        return np.asarray(self.values.mean(axis=0))
+
     @property
     def gain_max(self) -> float:
         """Of one spike, in thresholds."""
@@ -143,12 +154,11 @@ def _judge(drive: LayerDrive, candidate: Candidate) -> tuple[Array, Array, Array
         wait=drive.wait,
     )
     mean, square, product = mean_moments(counts, drive.values)
-    mean_value = drive.values.mean(axis=0)
-    spread, common = square - mean * mean, product - mean * mean_value
+    spread, common = square - mean * mean, product - mean * drive.mean
     per_spike = candidate.threshold * drive.unit / drive.timesteps
     gain = np.divide(common, spread, out=per_spike.copy(), where=spread > 0)
     gain = np.clip(gain, GAIN_MIN * per_spike, drive.gain_max * per_spike)
-    error = drive.values.var(axis=0) + gain * gain * (spread + drive.evenness * uneven) - 2 * gain * common
+    error = drive.variance + gain * gain * (spread + drive.evenness * uneven) - 2 * gain * common
     return error, gain, mean, counts
 
 
@@ -241,10 +251,9 @@ def search_neuron(drive: LayerDrive, *, rounds: int, start: tuple[FoundNeuron, A
 def match_means(drive: LayerDrive, candidate: Candidate) -> FoundNeuron:
     """Correct the bias until the mean message stands for the mean activation."""
     steps = drive.timesteps + drive.wait
-    wanted = drive.values.mean(axis=0)
     for _ in range(CORRECTIONS):
         _, gain, mean, _ = _judge(drive, candidate)
-        missing = (wanted - gain * mean) / drive.unit * UNIT * drive.timesteps / steps
+        missing = (drive.mean - gain * mean) / drive.unit * UNIT * drive.timesteps / steps
         shifted = candidate.bias_shift + np.rint(CORRECTION_GAIN * missing)
         candidate = Candidate(candidate.threshold, candidate.v0, shifted)
     error, gain, _, counts = _judge(drive, candidate)
