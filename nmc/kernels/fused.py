@@ -29,6 +29,7 @@ from nmc.ir.neurons import (
 from nmc.kernels import fused_tables as tables
 from nmc.kernels.fire_rules import Cells, cells_of
 from nmc.kernels.fire_values import Values, values_of
+from nmc.kernels.fused_counts import Counting, lay_counts
 from nmc.kernels.fused_operands import Feed, Maps, Sum, lane_of, sums_of
 from nmc.kernels.fused_tables import LayerTables, Layout, Operands, Row, chained, own_of
 from nmc.kernels.integrate import Neurons
@@ -106,13 +107,9 @@ class FusedProgram:
         return found
 
     @cached_property
-    def meets(self) -> tuple[IndexArray, IndexArray, Array]:
-        """Slots, clusters, and the non-zero weights that a message of the slot meets at the cluster (float64)."""
-        tables, count = self.program.tables, len(self.program.clusters)
-        starts = [np.diff(starts) for starts in tables.pair_start]
-        slot = np.concatenate([np.zeros(0, np.int64), *(np.repeat(np.arange(len(n)), n) for n in starts)])
-        key, where = np.unique(slot * count + tables.fans[tables.pairs[:, 0], 1], return_inverse=True)
-        return key // count, key % count, np.bincount(where, weights=tables.pairs[:, 3], minlength=len(key))
+    def counting(self) -> Counting:
+        """Where the numbers of the tally go."""
+        return lay_counts(self.program, {layer.population.name: layer.row for layer in self.layers}, self.order)
 
 
 def fuse(program: MappedProgram) -> FusedProgram | None:

@@ -12,8 +12,9 @@ from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.neurons import LIF, Source
 from nmc.kernels.fire_values import Values
 from nmc.kernels.fused import FusedLayer, FusedProgram
+from nmc.kernels.fused_counts import count, places_of
 from nmc.kernels.fused_steps import collect_layer, pool_layer, run_grouped, run_layers
-from nmc.kernels.fused_tables import FEED, READ, SUMS, VALUES, own_of
+from nmc.kernels.fused_tables import READ, SUMS, VALUES, own_of
 from nmc.kernels.fused_values import run_values
 from nmc.kernels.integrate import flat
 from nmc.kernels.layerwise import joined_channels_last
@@ -32,13 +33,10 @@ class Worker:
         # Bias and tally are this thread's own; what else is in the tables is only read.
         own, tally = fused.tables.own.copy(), np.zeros_like(fused.tables.tally)
         self.tables = fused.tables._replace(own=own, tally=tally)
-        sizes = [layer.population.neurons if layer.row.kind in (FEED, SUMS) else 0 for layer in fused.layers]
-        self.spikes = [np.zeros(n, dtype=np.int64) for n in sizes]
-        self.changes = [np.zeros(n, dtype=np.int64) for n in sizes]
         self.sums = np.zeros(fused.scratch, dtype=np.int32)
         self.totals = np.zeros(fused.totals, dtype=np.int32)
         self.largest = np.zeros(len(fused.layers), dtype=np.int64)
-        columns = sum(layer.population.neurons for layer in fused.layers if _reads(layer))
+        columns = sum(layer.population.neurons for layer in fused.layers if reads(layer))
         self.readouts = np.zeros((fused.program.network.timesteps, columns), dtype=np.int32)
         self.sent = np.zeros(self.readouts.shape if len(fused.limits) > 0 else (0, 0), dtype=np.int64)
         # Where the layers are not run by one call: neurons of their own, other neurons, or another tier.
@@ -47,12 +45,6 @@ class Worker:
         breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or forms[n] != forms[n - 1]]
         ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
         self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
-
-    def reset(self) -> None:
-        """Forget what was counted; messages of the last sample are written over by the next."""
-        self.tables.tally[:] = 0
-        for counted in (*self.spikes, *self.changes):
-            counted[:] = 0
 
     def tier_of(self, layer: FusedLayer) -> Tier:
         """The tier, or the portable one for a layer whose products might saturate it."""
@@ -72,7 +64,7 @@ class Worker:
     def messages(self, layer: FusedLayer) -> Array:
         """(T, n) messages of a layer, channels last."""
         maps, steps = layer.maps, self.fused.program.network.timesteps
-        if layer.row.kind == VALUES and _reads(layer):
+        if layer.row.kind == VALUES and reads(layer):
             return self._columns(self.sent, layer)
         channels, height, width = maps.shape
         by_step = self.view(layer).transpose(3, 0, 1, 2, 4).reshape(maps.steps, height, width, -1)[..., :channels]
@@ -84,7 +76,7 @@ class Worker:
 
         None where messages that carry values do not fit; nothing is counted then.
         """
-        fused, network = self.fused, self.fused.program.network
+        fused = self.fused
         if len(fused.limits) > 0:
             return self._values(sample)
         drives = self._drive(sample)
@@ -98,13 +90,12 @@ class Worker:
                 run_grouped(tier, layer.cells, self.arena, self.tables, self.sums, begin, end)
             else:
                 run_layers(tier, self.arena, self.tables, self.sums, self.totals, sample, self.readouts, begin, end)
-        for number, layer in enumerate(fused.layers):
-            name, row = layer.population.name, layer.row
-            if row.kind == FEED:
-                self.spikes[number] += network.timesteps * (sample[network.input_places[name]] != 0)
-            if row.kind == READ:
-                read[name] = self._columns(self.readouts, layer)
-        return {name: read[name] for name in network.read_outs}
+        return self._read(read)
+
+    def _read(self, found: dict[str, Array]) -> dict[str, Array]:
+        """The read-outs (T, n) of what is read, those that are found already among them."""
+        read = {x.population.name: self._columns(self.readouts, x) for x in self.fused.layers if reads(x)} | found
+        return {name: read[name] for name in self.fused.program.network.read_outs}
 
     def _columns(self, values: Array, layer: FusedLayer) -> Array:
         """(T, n) what stands for a layer among the read-outs, or among their messages."""
@@ -121,15 +112,7 @@ class Worker:
             if not run_values(tier, cells, constant, self.arena, words, *scratch, sample, self.largest, *ends):
                 self.tables.tally[:] = tally
                 return None
-        read: dict[str, Array] = {}
-        for number, layer in enumerate(self.fused.layers):
-            neuron, name = layer.population.neuron, layer.population.name
-            if isinstance(neuron, Source):
-                sent = 1 if neuron.once else network.timesteps
-                self.spikes[number] += sent * (sample[network.input_places[name]] != 0)
-            if _reads(layer):
-                read[name] = self._columns(self.readouts, layer)
-        return {name: read[name] for name in network.read_outs}
+        return self._read({})
 
     def _drive(self, sample: Array) -> dict[str, Array]:
         """The drive of the input populations that spike, by name; those in vectors have it in their tables."""
@@ -166,27 +149,13 @@ class Worker:
         pool_layer(self.arena, self.tables, number)
         moved = np.diff(np.concatenate([neurons.own.v0[None], waited, potentials]), axis=0) != 0
         moved[wait:] |= messages != 0
-        self.spikes[number] += np.count_nonzero(messages, axis=0)
-        self.changes[number] += np.count_nonzero(moved, axis=0)
+        places = places_of(row)
+        self.tables.tally[places] += np.count_nonzero(messages, axis=0)
+        self.tables.tally[places + LANES] += np.count_nonzero(moved, axis=0)
         return potentials
 
-    def counted(self) -> list[tuple[IndexArray, IndexArray]]:
-        """By layer: spikes and changes of each neuron, channels last."""
-        found = []
-        for number, layer in enumerate(self.fused.layers):
-            row = layer.row
-            if row.kind in (FEED, SUMS):
-                found.append((self.spikes[number], self.changes[number]))
-                continue
-            pixels = row.height * row.width
-            tally = self.tables.tally[row.tally : row.tally + 2 * pixels * row.padded].astype(np.int64)
-            blocks = tally.reshape(pixels, -1, 2, LANES).transpose(2, 0, 1, 3).reshape(2, pixels, -1)
-            by_vector = blocks[:, :, : row.channels].reshape(2, -1)
-            found.append((by_vector[0], by_vector[1]))
-        return found
 
-
-def _reads(layer: FusedLayer) -> bool:
+def reads(layer: FusedLayer) -> bool:
     """Whether the kernels write what is read of a layer."""
     return layer.row.kind == READ or (layer.row.kind == VALUES and layer.row.column >= 0)
 
@@ -245,11 +214,9 @@ def execute_fused(
                 progress("simulate", done[0] / len(inputs))
 
     parallel(one, len(inputs), threads)
-    fired, changed = _counts(fused, workers)
-    for worker in workers:
-        worker.reset()
+    fired, changed, synops = _counts(fused, workers, flat_inputs[fits])
     fused.spare.extend(workers)
-    run = MappedRun(readouts, sent if keep_messages else None, None, _synops(fused, fired), fired, changed, overflows=0)
+    run = MappedRun(readouts, sent if keep_messages else None, None, synops, fired, changed, overflows=0)
     return run if fits.all() else _completed(run, inputs, np.flatnonzero(~fits), beyond)
 
 
@@ -282,25 +249,22 @@ def _worker(fused: FusedProgram, tier: Tier) -> Worker:
     return worker if isinstance(worker, Worker) and worker.tier == tier else Worker(fused, tier)
 
 
-def _counts(fused: FusedProgram, workers: list[Worker]) -> tuple[IndexArray, IndexArray]:
-    """Messages by slot, and updates that changed something by slice."""
+def _counts(fused: FusedProgram, workers: list[Worker], inputs: Array) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """Messages by slot, updates that changed something by slice, operations by cluster; the workers forget them.
+
+    ``inputs``: (N, n) samples that were run, whose messages the sources sent.
+    """
     program = fused.program
-    fired = np.zeros(len(program.neurons), dtype=np.int64)
-    changed = np.zeros(len(program.neurons), dtype=np.int64)
-    for worker in workers:
-        for layer, (spikes, changes) in zip(fused.layers, worker.counted(), strict=True):
-            name = layer.population.name
-            slots = program.slots_by_population[name]
-            fired[slots] += spikes[fused.order[name]]
-            changed[slots] += changes[fused.order[name]]
-    by_slice = np.zeros(len(program.populations), dtype=np.int64)
-    np.add.at(by_slice, program.slice_of, changed)
-    return fired, by_slice
-
-
-def _synops(fused: FusedProgram, fired: IndexArray) -> IndexArray:
-    """Synaptic operations by cluster: every message meets the non-zero weights of its pairs."""
-    slot, cluster, weights = fused.meets
-    # Sums of integers, exact in float64 as long as they are below 2^53.
-    found = np.bincount(cluster, weights=fired[slot] * weights, minlength=len(fused.program.clusters))
-    return np.rint(found).astype(np.int64)
+    changed, synops = (np.zeros(len(of), dtype=np.int64) for of in (program.populations, program.clusters))
+    fired = np.empty(len(program.neurons), dtype=np.int64)
+    for number, worker in enumerate(workers):
+        count(
+            worker.tables.tally,
+            fused.counting,
+            inputs if number == 0 else inputs[:0],
+            number == 0,
+            fired,
+            changed,
+            synops,
+        )
+    return fired, changed, synops
