@@ -15,9 +15,13 @@ import numpy as np
 
 from nmc.ir.connectivity import Array
 from nmc.kernels.calibrate_rows import step_sums
+from nmc.kernels.parallel import parallel
 
 _VALUE_BITS = 20
 """Of a real operand: with counts below 2^9 and 2^24 rows or unknowns, sums stay below 2^53."""
+
+PART = 1 << 12
+"""Rows that one thread takes."""
 
 
 def _on_grid(values: Array) -> tuple[Array, float]:
@@ -25,6 +29,19 @@ def _on_grid(values: Array) -> tuple[Array, float]:
     largest = float(np.abs(values).max(initial=0.0))
     step = 2.0 ** (np.floor(np.log2(largest)) - _VALUE_BITS) if largest > 0 else 1.0
     return np.rint(values / step), step
+
+
+def _product_over_rows(a: Array, b: Array) -> Array:
+    """``a.T @ b`` of integers whose sums are exact, in threads: whatever adds the parts finds the same."""
+    starts = range(0, len(a), PART)
+    parts: list[Array] = [np.zeros(0)] * len(starts)
+
+    def one(index: int) -> None:
+        part = slice(starts[index], starts[index] + PART)
+        parts[index] = a[part].T @ b[part]
+
+    parallel(one, len(parts))
+    return np.asarray(sum(parts))
 
 
 def exact_product(integers: Array, values: Array) -> Array:
@@ -134,10 +151,10 @@ class Jitter:
             before = time
             # Integers: T times the deviation.
             deviation = (steps * arrived - time * total).astype(np.float64)
-            gram += deviation.T @ deviation
+            gram += _product_over_rows(deviation, deviation)
             other = besides[:, :time].sum(axis=1, dtype=np.float64) - total_besides * (time / steps)
             grid, step = _on_grid(other)
-            cross += (deviation.T @ grid) * step
+            cross += _product_over_rows(deviation, grid) * step
         samples = max(len(times) * rows, 1)
         scale = unit / steps
         return cls(gram * scale[:, None] * scale[None, :] / samples, cross * scale[:, None] / samples)
@@ -156,7 +173,7 @@ def gram_of(counts: Array, unit: Array) -> Array:
     """
     rows, inputs = counts.shape
     gram = np.empty((inputs + 1, inputs + 1))
-    gram[:-1, :-1] = (counts.T @ counts) * unit[:, None] * unit / rows
+    gram[:-1, :-1] = _product_over_rows(counts, counts) * unit[:, None] * unit / rows
     gram[-1, :-1] = gram[:-1, -1] = counts.sum(axis=0) * unit / rows
     gram[-1, -1] = 1.0
     return gram
@@ -190,7 +207,9 @@ def ridge(
     rows, inputs = counts.shape
     gram = gram_of(counts, unit) if gram is None else gram.copy()
     grid, step = _on_grid(residual)
-    right = np.concatenate([(counts.T @ grid) * step * unit[:, None], grid.sum(axis=0)[None] * step]) / rows
+    right = (
+        np.concatenate([_product_over_rows(counts, grid) * step * unit[:, None], grid.sum(axis=0)[None] * step]) / rows
+    )
     mean_square = float(np.add.reduce(np.diag(gram)[:-1])) / max(inputs, 1)
     penalty = np.full(inputs + 1, strength * mean_square)
     penalty[-1] = 0.0

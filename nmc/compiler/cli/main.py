@@ -172,4 +172,6 @@ def _internal(session: Session, arguments: Sequence[str], error: Exception) -> N
 
 def main() -> None:
     """The console script."""
+    # Matrix products run in threads of ours: threads of the library's own in each would only wait for cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(sys.argv[1:]))
