@@ -63,7 +63,7 @@ def _fused_layer(tier, arena, tables, row):
 
 
 @compiled(inline="always")
-def _fire_pixels(cells, vectors, pixels, constant, arena, tables, row, channel, y, x, sums, at):
+def fire_pixels(cells, vectors, pixels, constant, arena, tables, row, channel, y, x, sums, at):
     """The neurons of a few pixels, whose sums are ready."""
     own, out, tally = _places(row, channel, y, x)
     stride = len(vectors) * LANES * len(pixels)
@@ -89,9 +89,9 @@ def _constant_pixels(tier, vectors, together, arena, tables, row, block, y, x, s
     lanes = len(vectors) * LANES
     there = pixel_sums(tier, vectors, arena, tables, row, block, y, x, sums, kept)
     for p in range(0, there - len(together) + 1, len(together)):
-        _fire_pixels(_ONCE, vectors, together, (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
+        fire_pixels(_ONCE, vectors, together, (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
     for p in range(there // len(together) * len(together), there):
-        _fire_pixels(_ONCE, vectors, (1,), (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
+        fire_pixels(_ONCE, vectors, (1,), (1,), arena, tables, row, block[0], y, x + p, sums, p * lanes)
 
 
 @compiled()
@@ -113,7 +113,7 @@ def _fire_whole(cells, vectors, arena, tables, row, channel, y, x, count, sums):
     """The neurons of a few pixels, whose sums are ready."""
     for p in range(count):
         at = p * row.span * len(vectors) * LANES
-        _fire_pixels(cells, vectors, (1,), (), arena, tables, row, channel, y, x + p, sums, at)
+        fire_pixels(cells, vectors, (1,), (), arena, tables, row, channel, y, x + p, sums, at)
 
 
 @compiled()
