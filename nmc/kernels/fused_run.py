@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from nmc.ir.neurons import LIF, Source
 from nmc.kernels.fire_values import Values
 from nmc.kernels.fused import FusedLayer, FusedProgram
 from nmc.kernels.fused_counts import count, places_of
+from nmc.kernels.fused_gather import Gather, Gatherer, chosen
 from nmc.kernels.fused_steps import collect_layer, pool_layer, run_grouped, run_layers
 from nmc.kernels.fused_tables import READ, SUMS, VALUES, own_of
 from nmc.kernels.fused_values import run_values
@@ -27,8 +28,8 @@ from nmc.kernels.tiers import GROUP, LANES, Portable, Tier, adds_pairs, words_of
 class Worker:
     """The messages and counts of one thread."""
 
-    def __init__(self, fused: FusedProgram, tier: Tier) -> None:
-        self.fused, self.tier = fused, tier
+    def __init__(self, fused: FusedProgram, tier: Tier, gathered: Collection[int] | None = None) -> None:
+        self.fused, self.tier, self.gathered = fused, tier, gathered
         self.arena = fused.blank.copy()
         # Bias and tally are this thread's own; what else is in the tables is only read.
         own, tally = fused.tables.own.copy(), np.zeros_like(fused.tables.tally)
@@ -41,10 +42,32 @@ class Worker:
         self.sent = np.zeros(self.readouts.shape if len(fused.limits) > 0 else (0, 0), dtype=np.int64)
         # Where the layers are not run by one call: neurons of their own, other neurons, or another tier.
         found = next((layer.cells for layer in fused.layers if isinstance(layer.cells, Values)), None)
-        self.forms = forms = [(self.tier_of(layer), layer.cells or found) for layer in fused.layers]
-        breaks = [n for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS or forms[n] != forms[n - 1]]
-        ends = [n + 1 for n, layer in enumerate(fused.layers) if layer.row.kind == SUMS]
-        self.cuts = sorted({0, *breaks, *ends, len(fused.layers)})
+        self.forms = [(self.tier_of(layer), layer.cells or found) for layer in fused.layers]
+        program = fused.program
+        if gathered is not None:
+            self._gather({number: program.gathers[number] for number in gathered})
+        else:
+            self._choose(program.routed.rates)
+
+    def _choose(self, rates: Mapping[str, float]) -> None:
+        """Let layers add up rows where these rates, messages per neuron and step, make that the faster way.
+
+        Without rates none does so, and the first sample will tell.
+        """
+        self.knows_rates = all(layer.population.name in rates for layer in self.fused.layers)
+        self._gather(chosen(self.fused, self.tier, rates) if self.knows_rates else {})
+
+    def _gather(self, plans: Mapping[int, Gather]) -> None:
+        """Let these layers add up rows, and find out which layers one call can run."""
+        forms, layers = self.forms, self.fused.layers
+        self.gatherer = Gatherer(plans, self.fused)
+        alone = {n for n, layer in enumerate(layers) if layer.row.kind == SUMS or n in plans}
+        breaks = {n for n in range(len(layers)) if forms[n] != forms[n - 1]}
+        self.cuts = sorted({0, len(layers)} | alone | {n + 1 for n in alone} | breaks)
+
+    def _rates(self) -> dict[str, float]:
+        """Messages per neuron and step of the last sample, by population."""
+        return {x.population.name: float(np.mean(self.view(x) != x.maps.zero)) for x in self.fused.layers}
 
     def tier_of(self, layer: FusedLayer) -> Tier:
         """The tier, or the portable one for a layer whose products might saturate it."""
@@ -86,10 +109,14 @@ class Worker:
             tier = self.tier_of(layer)
             if layer.row.kind == SUMS:
                 read[layer.population.name] = self._by_neurons(begin, layer, tier, drives.get(layer.population.name))
+            elif begin in self.gatherer.plans:
+                self.gatherer.run(self.arena, self.tables, begin)
             elif layer.cells is not None:
                 run_grouped(tier, layer.cells, self.arena, self.tables, self.sums, begin, end)
             else:
                 run_layers(tier, self.arena, self.tables, self.sums, self.totals, sample, self.readouts, begin, end)
+        if self.gathered is None and not self.knows_rates:
+            self._choose(self._rates())
         return self._read(read)
 
     def _read(self, found: dict[str, Array]) -> dict[str, Array]:
@@ -169,6 +196,7 @@ def execute_fused(
     threads: int | None = None,
     progress: Progress | None = None,
     beyond: Callable[[Array], MappedRun] | None = None,
+    gathered: Collection[int] | None = None,
 ) -> MappedRun:
     """Run integer inputs (N, *network.input_shape) that ``fused.takes``.
 
@@ -179,6 +207,7 @@ def execute_fused(
         keep_messages: also return the messages of every slot and step.
         threads: at most this many; None: one per processor.
         progress: called after every sample.
+        gathered: numbers of the layers that add up rows of weights; None: those that are faster so. Results are equal.
         beyond: runs samples whose messages carry values and do not fit; without it they are an error.
 
     Raises:
@@ -196,7 +225,7 @@ def execute_fused(
     def one(index: int) -> None:
         with lock:
             if not idle:
-                workers.append(_worker(fused, tier))
+                workers.append(_worker(fused, tier, gathered))
                 idle.append(workers[-1])
             worker = idle.pop()
         read = worker.run(flat_inputs[index])
@@ -240,13 +269,14 @@ def _completed(
     )
 
 
-def _worker(fused: FusedProgram, tier: Tier) -> Worker:
-    """A spare worker of this tier, or a new one: making it costs more than an image."""
+def _worker(fused: FusedProgram, tier: Tier, gathered: Collection[int] | None) -> Worker:
+    """A spare worker of this kind, or a new one: making it costs more than an image."""
     try:
         worker = fused.spare.pop()
     except IndexError:
-        return Worker(fused, tier)
-    return worker if isinstance(worker, Worker) and worker.tier == tier else Worker(fused, tier)
+        return Worker(fused, tier, gathered)
+    same = isinstance(worker, Worker) and (worker.tier, worker.gathered) == (tier, gathered)
+    return worker if isinstance(worker, Worker) and same else Worker(fused, tier, gathered)
 
 
 def _counts(fused: FusedProgram, workers: list[Worker], inputs: Array) -> tuple[IndexArray, IndexArray, IndexArray]:

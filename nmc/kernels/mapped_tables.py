@@ -27,6 +27,7 @@ from nmc.kernels.schedule import lag
 
 if TYPE_CHECKING:
     from nmc.kernels.fused import FusedProgram
+    from nmc.kernels.fused_gather import Gather
     from nmc.kernels.mapped_events import Events
 
 
@@ -115,6 +116,13 @@ class MappedProgram:
         from nmc.kernels.fused import fuse  # it is made of these tables
 
         return fuse(self)
+
+    @cached_property
+    def gathers(self) -> Mapping[int, Gather]:
+        """Layers of `fused` that can add up rows of weights, by number; laid out once."""
+        from nmc.kernels.fused_gather import lay_gathers  # it is made of these tables
+
+        return lay_gathers(self.fused)
 
     @cached_property
     def events(self) -> Events:
