@@ -184,6 +184,47 @@ def contract(g: Graph, label: Int32s, count: int) -> Graph:
 
 
 @njit(cache=True)
+def block_of(g: Graph, nodes: IndexArray) -> Graph:
+    """The graph of some nodes, numbered as they are given: what `contract` makes of it, without a look at the others.
+
+    Args:
+        g: graph.
+        nodes: each once.
+    """
+    place = np.full(len(g.sizes), -1, dtype=np.int32)
+    for i in range(len(nodes)):
+        place[nodes[i]] = i
+    touched = np.zeros(len(g.source), dtype=np.bool_)
+    for v in nodes:
+        for k in range(g.hears_starts[v], g.hears_starts[v + 1]):
+            touched[g.hears[k]] = True
+        for k in range(g.sends_starts[v], g.sends_starts[v + 1]):
+            touched[g.sends[k]] = True
+    nets = np.flatnonzero(touched)
+    starts = np.zeros(len(nets) + 1, dtype=np.int64)
+    for i in range(len(nets)):
+        starts[i + 1] = starts[i]
+        for q in range(g.starts[nets[i]], g.starts[nets[i] + 1]):
+            if place[g.pins[q]] >= 0:
+                starts[i + 1] += 1
+    pins = np.empty(starts[-1], dtype=np.int32)
+    source = np.full(len(nets), -1, dtype=np.int32)
+    end = 0
+    for i in range(len(nets)):
+        if g.source[nets[i]] >= 0:
+            source[i] = place[g.source[nets[i]]]
+        for q in range(g.starts[nets[i]], g.starts[nets[i] + 1]):
+            if place[g.pins[q]] >= 0:
+                pins[end] = place[g.pins[q]]
+                end += 1
+    block = graph_of(
+        g.sizes[nodes], source, g.weight[nets], g.anchored[nets] & (source >= 0), g.own[nets] & (source >= 0),
+        g.resource[nets], g.amount[nets], starts, pins,
+    )  # fmt: skip
+    return contract(block, np.arange(len(nodes)).astype(np.int32), len(nodes))
+
+
+@njit(cache=True)
 def cluster(
     g: Graph, order: IndexArray, caps: IndexArray, part: Int32s, largest: int, least: int, direct: bool
 ) -> tuple[Int32s, int]:

@@ -36,6 +36,8 @@ def join_parts(g: Graph, part: Int32s, cores: int, limits: IndexArray) -> int:
         else:
             follow[tail[part[v]]] = v
         tail[part[v]] = v
+    alias = np.arange(cores)
+    begins, hearers = _hearing_cores(g, part, cores)
     shared = np.zeros((cores, resources), dtype=np.int64)
     nothing = np.zeros(resources, dtype=np.int64)
     weight = np.zeros(cores, dtype=np.float64)
@@ -61,13 +63,11 @@ def join_parts(g: Graph, part: Int32s, cores: int, limits: IndexArray) -> int:
                     counted[e] = c
                     stamp += 1
                     holds[c] = stamp
-                    for q in range(g.starts[e] - 1, g.starts[e + 1]):
-                        if q < g.starts[e]:
-                            if not g.own[e]:
-                                continue
-                            b = part[g.source[e]]
-                        else:
-                            b = part[g.pins[q]]
+                    for q in range(begins[e], begins[e + 1]):
+                        b = hearers[q]
+                        while alias[b] != b:
+                            b = alias[b]
+                        hearers[q] = b
                         if holds[b] == stamp:
                             continue
                         holds[b] = stamp
@@ -103,11 +103,34 @@ def join_parts(g: Graph, part: Int32s, cores: int, limits: IndexArray) -> int:
         while v >= 0:
             part[v] = best
             v = follow[v]
+        alias[c] = best
         follow[tail[best]] = head[c]
         tail[best] = tail[c]
         head[c] = -1
         joined += 1
     return joined
+
+
+@compiled()
+def _hearing_cores(g: Graph, part: Int32s, cores: int) -> tuple[IndexArray, Int32s]:
+    """The cores that hear each net, each once, the sender's own where it hears itself: starts and items."""
+    begins = np.zeros(len(g.source) + 1, dtype=np.int64)
+    hearers = np.empty(len(g.pins) + len(g.source), dtype=np.int32)
+    seen = np.full(cores, -1, dtype=np.int64)
+    end = 0
+    for e in range(len(g.source)):
+        if g.own[e]:
+            seen[part[g.source[e]]] = e
+            hearers[end] = part[g.source[e]]
+            end += 1
+        for q in range(g.starts[e], g.starts[e + 1]):
+            core = part[g.pins[q]]
+            if seen[core] != e:
+                seen[core] = e
+                hearers[end] = core
+                end += 1
+        begins[e + 1] = end
+    return begins, hearers
 
 
 @compiled()

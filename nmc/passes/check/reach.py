@@ -27,6 +27,11 @@ LISTED = 200_000
 KEPT = 1 << 24
 """Numbers kept of tap counts at most (64 MiB); then they are counted again."""
 
+KEPT_READS = 1 << 16
+"""Ranges of rows and columns of which it is kept what they read."""
+
+Range = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -97,6 +102,8 @@ class ListedReach:
 
     def against(self, regions: Sequence[Region]) -> Coverage:
         heard = [flat_neurons(region, self.shape) for region in regions]
+        if len(heard) == 1 and np.array_equal(heard[0], self.sources):
+            return Coverage(int(self.counts.sum()), 0, 0, 0)
         neurons, times = np.unique(np.concatenate([np.zeros(0, np.int64), *heard]), return_counts=True)
         covered = np.zeros(len(self.sources), dtype=np.int64)
         at = np.searchsorted(self.sources, neurons)
@@ -125,7 +132,11 @@ class Taps:
 
 
 class Recount:
-    """Counts synapses of the projections of one network; keeps what many boxes ask for."""
+    """Counts synapses of the projections of one network; keeps what many boxes ask for.
+
+    Attributes:
+        digits: base-127 digits of the largest bias of a projection in a box, and non-zero ones of all of them.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -133,6 +144,9 @@ class Recount:
         self._kernels: dict[str, Counts] = {}
         self._taps: dict[tuple[str, tuple[int, int, int]], tuple[int, Counts]] = {}
         self._kept = 0
+        self._reads: dict[tuple[str, int, Range], list[Range | None]] = {}
+        self._stored: dict[tuple[str, tuple[bytes, ...]], int] = {}
+        self.digits: dict[tuple[str, Box], tuple[int, int]] = {}
 
     def reach(self, projection: Projection, box: Box) -> Reach:
         """The synapses of a projection into a box of its target population."""
@@ -159,14 +173,21 @@ class Recount:
         target = self._network.by_name[projection.target].shape
         match projection.connectivity:
             case Pool() as pool:
-                return _used_taps(pool.as_conv(), box, target)
+                return self._used_taps(projection.name, pool.as_conv(), box, target)
             case Conv2d() as conv:
-                return _used_taps(conv, box, target)
+                return self._used_taps(projection.name, conv, box, target)
             case Skip() as skip:
                 neurons = flat_neurons((box,), target)
                 channels = np.unique(neurons // (size(skip.in_shape) // skip.in_shape[0]))
                 return Taps(channels, np.ones((1, 1), dtype=np.bool_))
         return None
+
+    def _used_taps(self, name: str, conv: Conv2d, box: Box, target: Shape) -> Taps:
+        if lifted(target) != conv.out_shape:
+            return _taps_of_places(conv, box, target)
+        box = _lifted_box(box)
+        rows, columns = ([part is not None for part in self._read(name, conv, a, box[1 + a])] for a in (0, 1))
+        return Taps(np.arange(*box[0]), np.outer(rows, columns))
 
     def kernel(self, projection: Projection) -> Counts:
         """(out, kh, kw) non-zero entries of each output channel and tap, over input channels; (C, 1, 1) of a skip."""
@@ -177,6 +198,20 @@ class Recount:
                 weight = weight[:, None, None, None]
             self._kernels[projection.name] = np.count_nonzero(weight, axis=1).astype(np.int32)
         return self._kernels[projection.name]
+
+    def stored(self, projection: Projection, boxes: Sequence[Box]) -> int:
+        """Distinct non-zero kernel entries that some boxes of targets use together."""
+        found = [taps for box in boxes if (taps := self.taps(projection, box)) is not None]
+        key = projection.name, tuple(part.tobytes() for taps in found for part in (taps.channels, taps.taps))
+        if key not in self._stored:
+            kernel = self.kernel(projection)
+            used = np.zeros(kernel.shape, dtype=np.bool_)
+            for taps in found:
+                used[taps.channels] |= taps.taps
+            if len(self._stored) >= KEPT_READS:
+                self._stored.clear()
+            self._stored[key] = int(kernel[used].sum(dtype=np.int64))
+        return self._stored[key]
 
     def _listed(self, name: str, operator: Connectivity, targets: IndexArray, shape: Shape) -> ListedReach:
         if name not in self._lists:
@@ -192,8 +227,7 @@ class Recount:
 
     def _conv(self, name: str, conv: Conv2d, box: Box) -> WindowReach:
         first, counts = self._tap_counts(name, conv, box[0])
-        rows = [_read(conv, 0, tap, box[1]) for tap in range(counts.shape[1])]
-        columns = [_read(conv, 1, tap, box[2]) for tap in range(counts.shape[2])]
+        rows, columns = self._read(name, conv, 0, box[1]), self._read(name, conv, 1, box[2])
         low_y, high_y = _span(rows)
         low_x, high_x = _span(columns)
         window = Window((first, low_y, low_x), (first + len(counts), high_y, high_x))
@@ -204,6 +238,15 @@ class Recount:
                     cut = window.cut(((first, first + len(counts), 1), row, column))
                     per_source[cut] += counts[:, p, q, None, None]
         return WindowReach(window, per_source)
+
+    def _read(self, name: str, conv: Conv2d, axis: int, part: Range) -> list[Range | None]:
+        """What each tap along an axis reads for some output places; slices share their rows and columns."""
+        if (name, axis, part) not in self._reads:
+            if len(self._reads) >= KEPT_READS:
+                self._reads.clear()
+            taps = range(conv.weight.shape[2 + axis])
+            self._reads[name, axis, part] = [_read(conv, axis, tap, part) for tap in taps]
+        return self._reads[name, axis, part]
 
     def _tap_counts(self, name: str, conv: Conv2d, axis: tuple[int, int, int]) -> tuple[int, Counts]:
         """First input channel, and (channels from there on, kh, kw) synapses of one place of each."""
@@ -269,15 +312,10 @@ def _skip(skip: Skip, box: Box) -> WindowReach:
     return WindowReach(window, counts)
 
 
-def _used_taps(conv: Conv2d, box: Box, target: Shape) -> Taps:
-    kh, kw = conv.weight.shape[2:]
-    if lifted(target) == conv.out_shape:
-        box = _lifted_box(box)
-        rows = [_read(conv, 0, tap, box[1]) is not None for tap in range(kh)]
-        columns = [_read(conv, 1, tap, box[2]) is not None for tap in range(kw)]
-        return Taps(np.arange(*box[0]), np.outer(rows, columns))
+def _taps_of_places(conv: Conv2d, box: Box, target: Shape) -> Taps:
+    """The same where a box of the population is none of the operator's outputs."""
     wanted = _flattened(conv, box, target)
-    taps = np.zeros((len(wanted), kh, kw), dtype=np.bool_)
+    taps = np.zeros((len(wanted), *conv.weight.shape[2:]), dtype=np.bool_)
     for p, q, outputs, _ in _tap_places(conv):
         taps[:, p, q] = wanted[outputs].any(axis=(1, 2))
     channels = np.flatnonzero(wanted.any(axis=(1, 2)))

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Conv2d, Pool, Shape, Skip
@@ -46,7 +45,7 @@ def core_counts(
         wanted: neurons that it hears.
         sent: destination cores of its neurons, summed.
     """
-    constants = _constant_axons(parts, cluster)
+    constants = _constant_axons(parts, recount, cluster)
     axons = sum(int(np.count_nonzero(mask)) for _, mask in wanted.values())
     return {
         "neurons": cluster.neurons,
@@ -69,8 +68,8 @@ def check_limits(cluster: Cluster, counts: Mapping[str, int], target: Target, si
             )
 
 
-def _slice_bias(projection: Projection, shape: Shape, box: Box) -> Array | None:
-    """The bias of the neurons of a box; one value of each axis along which it does not change."""
+def _slice_bias(projection: Projection, shape: Shape, box: Box) -> tuple[Array, Box] | None:
+    """The bias of the neurons of a box, one value of each axis along which it does not change, and its part."""
     if projection.bias is None:
         return None
     out_shape, bias = projection.connectivity.out_shape, projection.bias
@@ -79,22 +78,24 @@ def _slice_bias(projection: Projection, shape: Shape, box: Box) -> Array | None:
     if out_shape != shape:
         bias = np.broadcast_to(bias, out_shape).reshape(shape)
     spread = (1,) * (len(shape) - bias.ndim) + bias.shape
-    cut: Array = bias.reshape(spread)[
-        tuple(slice(0, 1) if n == 1 else slice(*axis) for n, axis in zip(spread, box, strict=True))
-    ]
-    return cut
+    part = tuple((0, 1, 1) if n == 1 else axis for n, axis in zip(spread, box, strict=True))
+    cut: Array = bias.reshape(spread)[tuple(slice(*axis) for axis in part)]
+    return cut, part
 
 
-def _constant_axons(parts: Parts, cluster: Cluster) -> dict[str, tuple[int, int]]:
+def _constant_axons(parts: Parts, recount: Recount, cluster: Cluster) -> dict[str, tuple[int, int]]:
     """By projection with a bias: constant axons, and their synapses (non-zero base-127 digits)."""
     constants: dict[str, tuple[int, int]] = {}
     for _, population, box in parts.slices(cluster):
         for projection in parts.network.incoming[population.name]:
-            bias = _slice_bias(projection, population.shape, box)
-            if bias is None:
+            sliced = _slice_bias(projection, population.shape, box)
+            if sliced is None:
                 continue
+            bias, part = sliced
             digits, synapses = constants.get(projection.name, (0, 0))
-            longest, found = _base127(np.abs(bias).round().astype(np.int64))
+            if (projection.name, part) not in recount.digits:
+                recount.digits[projection.name, part] = _base127(np.abs(bias).round().astype(np.int64))
+            longest, found = recount.digits[projection.name, part]
             constants[projection.name] = max(digits, longest), synapses + found * (box_size(box) // bias.size)
     return constants
 
@@ -126,22 +127,17 @@ def _synapse_bits(
     }
     bits = sum(digits * AXON_ENTRY + single * (width + index) for digits, single in constants.values())
     bits += sum(count * (width + index) for name, count in synapses.items() if name not in shared)
-    bits += sum(_stored(parts, recount, cluster, name) * width for name in sorted(shared))
+    boxes: dict[str, list[Box]] = {}
+    for _, population, box in parts.slices(cluster):
+        boxes.setdefault(population.name, []).append(box)
+    stored = (
+        recount.stored(projection, boxes[projection.target])
+        for projection in map(parts.projections.__getitem__, shared)
+    )
+    bits += sum(count * width for count in stored)
     for axon in parts.axons[cluster.id]:
         bits += AXON_ENTRY * (channels_of(axon.region) if axon.projection in shared else region_size(axon.region))
     return bits
-
-
-def _stored(parts: Parts, recount: Recount, cluster: Cluster, name: str) -> int:
-    """Distinct non-zero kernel entries that the slices of a core use of a projection."""
-    projection = parts.projections[name]
-    kernel = recount.kernel(projection)
-    used: NDArray[np.bool_] = np.zeros(kernel.shape, dtype=np.bool_)
-    for _, population, box in parts.slices(cluster):
-        taps = recount.taps(projection, box) if population.name == projection.target else None
-        if taps is not None:
-            used[taps.channels] |= taps.taps
-    return int(kernel[used].sum(dtype=np.int64))
 
 
 def _profiles(parts: Parts, cluster: Cluster) -> set[tuple[object, ...]]:

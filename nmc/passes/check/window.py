@@ -87,7 +87,8 @@ def flat_neurons(region: Region, shape: Shape) -> IndexArray:
             along = np.arange(*part, dtype=np.int64) * stride
             index = index + along.reshape(-1, *(1,) * (len(shape) - 1 - axis))
         pieces.append(index.reshape(-1))
-    return np.unique(np.concatenate(pieces))
+    # The neurons of one box ascend.
+    return pieces[0] if len(pieces) == 1 else np.unique(np.concatenate(pieces))
 
 
 def holds_axis(outer: tuple[int, int, int], inner: tuple[int, int, int]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc.ir.connectivity import IndexArray
-from nmc.kernels.partition_graph import Graph, Int32s, cluster, contract
+from nmc.kernels.partition_graph import Graph, Int32s, block_of, cluster, contract
 from nmc.kernels.partition_search import cut_weight, first_cut, refine_cut, usage
 
 COARSEST = 160
@@ -81,9 +81,7 @@ def legal_parts(graph: Graph, part: Int32s, limits: IndexArray, generator: np.ra
     legal = part.copy()
     for number in over.tolist():
         inside = np.flatnonzero(part == number)
-        label = np.full(len(part), -1, dtype=np.int32)
-        label[inside] = np.arange(len(inside))
-        pieces = bisected(contract(graph, label, len(inside)), limits, 1, generator, Effort())
+        pieces = bisected(block_of(graph, inside), limits, 1, generator, Effort())
         legal[inside[pieces > 0]] = count - 1 + pieces[pieces > 0]
         count += int(pieces.max())
     return legal

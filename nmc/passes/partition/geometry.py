@@ -20,15 +20,16 @@ from nmc.ir.connectivity import Array, Conv2d, Dense, IndexArray, Pool, Shape, S
 from nmc.ir.mapping import Box, Region, box_indices, whole
 from nmc.ir.network import Network, Projection
 from nmc.passes.partition.boxes import Range, ranges_of, region_of
+from nmc.passes.partition.taps import AxisTaps, Product, axis_taps, inputs_read, product_of
 
 Mask = NDArray[np.bool_]
 
 
-AxisTaps = list[tuple[int, slice] | None]
-"""Of each tap along an axis, how many inputs it reads and which; None: none."""
-
 KEPT = 256
-"""Ranges of channels that a convolution remembers."""
+"""Ranges of channels that a convolution remembers, ..."""
+
+KEPT_PLACES = 4096
+"""... and ranges of rows and columns."""
 
 
 class Geometry(Protocol):
@@ -64,30 +65,6 @@ def _moved(part: slice, by: int) -> slice:
     return slice(part.start - by, part.stop - by, part.step)
 
 
-def _axis_taps(start: int, stop: int, step: int, stride: int, offset: int, limit: int) -> tuple[int, slice] | None:
-    """Inputs ``o * stride + offset`` inside [0, limit) for outputs of a range: how many, and which."""
-    outputs = range(start, stop, step)
-    if not outputs:
-        return None
-    # First and last output of the range whose input lies inside.
-    low = max(0, -(-(-offset - outputs.start * stride) // (step * stride)))
-    high = min(len(outputs) - 1, (limit - 1 - offset - outputs.start * stride) // (step * stride))
-    if high < low:
-        return None
-    first = outputs[low] * stride + offset
-    last = outputs[high] * stride + offset
-    return high - low + 1, slice(first, last + 1, step * stride)
-
-
-def _inputs(taps: AxisTaps, count: int) -> IndexArray:
-    """The inputs that some taps of one axis read, ascending."""
-    mask = np.zeros(count, dtype=np.bool_)
-    for tap in taps:
-        if tap is not None:
-            mask[tap[1]] = True
-    return np.flatnonzero(mask)
-
-
 @dataclass(frozen=True, eq=False)
 class ConvGeometry:
     """A convolution (or pooling): taps are boxes.
@@ -98,6 +75,8 @@ class ConvGeometry:
         target_shape: of the population, where it is not the operator's output shape.
         known: channels that ranges of output channels read, see `_used`.
         ranges: the same channels by the taps that read them, see `_patterns`.
+        taps: of ranges of rows (axis 0) and columns (1), see `_axis`.
+        places: what some taps of such a range read, see `_places`.
     """
 
     conv: Conv2d
@@ -105,7 +84,9 @@ class ConvGeometry:
     target_shape: Shape
     kernel: bool = True
     known: dict[Range, tuple[IndexArray, Mask]] = field(default_factory=dict)
-    ranges: dict[Range, list[tuple[list[Range], Mask]]] = field(default_factory=dict)
+    ranges: dict[Range, list[tuple[list[Range], Mask, Product | None]]] = field(default_factory=dict)
+    taps: dict[tuple[int, Range], AxisTaps] = field(default_factory=dict)
+    places: dict[tuple[int, Range, tuple[int, ...]], list[Range]] = field(default_factory=dict)
 
     @property
     def stored_shape(self) -> Shape:
@@ -121,12 +102,28 @@ class ConvGeometry:
 
     def _taps(self, box: Box) -> tuple[AxisTaps, AxisTaps]:
         """For each kernel row and column: outputs of the box that it feeds, and the inputs it reads."""
-        conv = self.conv
-        _, height, width = conv.in_shape
-        kh, kw = conv.weight.shape[2:]
-        rows = [_axis_taps(*box[1], conv.stride[0], p * conv.dilation[0] - conv.pads[0], height) for p in range(kh)]
-        columns = [_axis_taps(*box[2], conv.stride[1], q * conv.dilation[1] - conv.pads[1], width) for q in range(kw)]
-        return rows, columns
+        return self._axis(0, box[1]), self._axis(1, box[2])
+
+    def _axis(self, axis: int, part: Range) -> AxisTaps:
+        """For each kernel row (axis 0) or column (1): how many inputs it reads for a range of outputs, and which."""
+        if (axis, part) not in self.taps:
+            conv = self.conv
+            stride, dilation, pad = conv.stride[axis], conv.dilation[axis], conv.pads[axis]
+            taps, count = conv.weight.shape[2 + axis], conv.in_shape[1 + axis]
+            if len(self.taps) >= KEPT_PLACES:
+                self.taps.clear()
+            self.taps[axis, part] = [axis_taps(*part, stride, tap * dilation - pad, count) for tap in range(taps)]
+        return self.taps[axis, part]
+
+    def _places(self, axis: int, part: Range, used: tuple[int, ...]) -> list[Range]:
+        """The inputs along an axis that some taps read for a range of outputs."""
+        key = axis, part, used
+        if key not in self.places:
+            taps = self._axis(axis, part)
+            if len(self.places) >= KEPT_PLACES:
+                self.places.clear()
+            self.places[key] = ranges_of(inputs_read([taps[tap] for tap in used], self.conv.in_shape[1 + axis]))
+        return self.places[key]
 
     def sources(self, box: Box) -> IndexArray:
         found = [self._sources(part) for part in self._boxes(box)]
@@ -171,15 +168,17 @@ class ConvGeometry:
         """The sources as boxes, where that needs no list of neurons; else None."""
         if self.target_shape != self.conv.out_shape:
             return None
-        taps = self._taps(box)
         found: list[Box] = []
-        for channels, pattern in self._patterns(box[0]):
-            places = self._read(taps, pattern)
+        for channels, pattern, product in self._patterns(box[0]):
+            places = self._read(box, pattern, product)
             found.extend((part, *place) for part in channels for place in places)
         return tuple(sorted(found))
 
-    def _patterns(self, axis: Range) -> list[tuple[list[Range], Mask]]:
-        """Input channels that some output channels read, as ranges, by the taps (kh, kw) through which they do."""
+    def _patterns(self, axis: Range) -> list[tuple[list[Range], Mask, Product | None]]:
+        """Input channels that some output channels read, as ranges, by the taps (kh, kw) through which they do.
+
+        The rows and columns of the taps come along where these are all taps of the rows in the columns.
+        """
         if axis not in self.ranges:
             channels, used = self._used(axis)
             some = used.any(axis=(1, 2))
@@ -187,20 +186,19 @@ class ConvGeometry:
             patterns, of = np.unique(used.reshape(len(used), math.prod(used.shape[1:])), axis=0, return_inverse=True)
             if len(self.ranges) >= KEPT:
                 self.ranges.clear()
+            shaped = [pattern.reshape(used.shape[1:]) for pattern in patterns]
             self.ranges[axis] = [
-                (ranges_of(channels[of.reshape(-1) == number]), pattern.reshape(used.shape[1:]))
-                for number, pattern in enumerate(patterns)
+                (ranges_of(channels[of.reshape(-1) == number]), pattern, product_of(pattern))
+                for number, pattern in enumerate(shaped)
             ]
         return self.ranges[axis]
 
-    def _read(self, taps: tuple[AxisTaps, AxisTaps], pattern: Mask) -> list[tuple[Range, Range]]:
+    def _read(self, box: Box, pattern: Mask, product: Product | None) -> list[tuple[Range, Range]]:
         """The places that some taps of the kernel read, as boxes."""
-        _, height, width = self.conv.in_shape
-        p_used, q_used = np.flatnonzero(pattern.any(axis=1)), np.flatnonzero(pattern.any(axis=0))
-        if pattern[np.ix_(p_used, q_used)].all():
-            rows, columns = _inputs([taps[0][p] for p in p_used], height), _inputs([taps[1][q] for q in q_used], width)
-            return list(itertools.product(ranges_of(rows), ranges_of(columns)))
-        mask = np.zeros((height, width), dtype=np.bool_)
+        if product is not None:
+            rows, columns = (self._places(axis, box[1 + axis], product[axis]) for axis in (0, 1))
+            return list(itertools.product(rows, columns))
+        taps, mask = self._taps(box), np.zeros(self.conv.in_shape[1:], dtype=np.bool_)
         for p, q in zip(*np.nonzero(pattern), strict=True):
             row, column = taps[0][p], taps[1][q]
             if row is not None and column is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool, Sparse
+from nmc.ir.connectivity import Conv2d, Dense, IndexArray, Pool, Sparse, size
 from nmc.ir.network import Projection
 from nmc.passes.partition.assemble import on_host
 from nmc.passes.partition.demand import AXON_BITS, DemandModel, digit_counts, index_bits, profiles_of
@@ -72,8 +72,13 @@ def _projection(
         sizes[nodes, SYNAPSE_BITS] += len(heard) * (bits + index) + len(np.unique(heard)) * AXON_BITS
     elif isinstance(operator, Sparse):
         inside = np.isin(operator.row_channel(), channels) & (operator.weight != 0)
-        each = np.bincount(operator.rows[inside] % len(nodes), minlength=len(nodes))
-        sizes[nodes, SYNAPSE_BITS] += each * (bits + index + AXON_BITS)
+        fed, read = operator.rows[inside] % len(nodes), operator.indices[inside] % size(operator.in_shape[1:])
+        sizes[nodes, SYNAPSE_BITS] += np.bincount(fed, minlength=len(nodes)) * (bits + index)
+        # The channels of a place that is read have an axon each, once for all places of a box that read it.
+        pairs = np.unique(read * len(nodes) + fed)
+        first = np.flatnonzero(np.diff(pairs // len(nodes), prepend=-1))
+        for readers in np.split(pairs % len(nodes), first[1:]) if len(pairs) else ():
+            yield Held(SYNAPSE_BITS, len(channels) * AXON_BITS, nodes[readers])
     else:
         weight = operator.as_conv().weight if isinstance(operator, Pool) else operator.weight
         used = int(np.count_nonzero(weight[channels]))

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nmc.ir.connectivity import IndexArray
+from nmc.ir.connectivity import IndexArray, Sparse
 from nmc.ir.mapping import Box, Partitioned
 from nmc.ir.network import Population
-from nmc.kernels.partition_graph import Int32s, contract, graph_of
+from nmc.kernels.partition_graph import Int32s, block_of, graph_of
 from nmc.kernels.partition_join import join_parts, messages_sent
 from nmc.kernels.partition_search import cut_weight, usage
 from nmc.passes.partition.assemble import assemble_boxes, host_hears, on_host
@@ -229,8 +229,12 @@ def _surely_fits(model: DemandModel, macro: MacroGraph, nodes: list[int], use: I
     headers = 0
     for name, boxes in merged(macro.boxes(nodes)).items():
         for projection in model.network.incoming[name]:
-            channels = [heard_channels(projection, len(range(*box[0]))) for box in boxes]
-            headers += sum(channels) if model.geometries[projection.name].kernel else 0
+            geometry = model.geometries[projection.name]
+            if geometry.kernel:
+                headers += sum(heard_channels(projection, len(range(*box[0]))) for box in boxes)
+            elif isinstance(projection.connectivity, Sparse) and len(boxes) > 1:
+                # What several boxes read has a header in each.
+                headers += sum(len(geometry.sources(box)) for box in boxes)
     return bool(use[SYNAPSE_BITS] + headers * AXON_BITS <= limit * SURE)
 
 
@@ -261,9 +265,7 @@ def sent_by_cores(model: DemandModel, macro: MacroGraph, parts: IndexArray) -> I
 
 
 def _halves(macro: MacroGraph, nodes: list[int], generator: np.random.Generator) -> list[list[int]]:
-    label = np.full(len(macro.graph.sizes), -1, dtype=np.int32)
-    label[nodes] = np.arange(len(nodes))
-    block = contract(macro.graph, label, len(nodes))
+    block = block_of(macro.graph, np.array(nodes, dtype=np.int64))
     side = cut(block, np.minimum(macro.limits, UNLIMITED), 2, generator, Effort())
     if side.min() == side.max():
         side[: len(nodes) // 2] = 1 - side[0]

@@ -57,6 +57,12 @@ QUICK = 300_000
 PATIENCE = 60
 """Moves between two cores without a new best."""
 
+MANY_CORES = 500
+"""Beyond so many cores one cut, and one pair of cores, matters little; then ..."""
+
+FEW_TRIES, FEW_ROUNDS, FEW_PARTNERS = 4, 3, 20
+"""... first cuts are grown from so many nodes, and so many rounds over pairs of so many partners are gone."""
+
 LARGE = 5_000_000
 """Pins up to which Mt-KaHyPar is asked: a minute or two."""
 
@@ -95,7 +101,10 @@ def graph_parts(
         seed = int(generator.integers(1 << 62))
         for count in sorted({cores, fewest}) if optimise == "energy" and len(graph.pins) <= FREE else [cores]:
             own = np.random.default_rng([seed, count])
-            found.append(_refined(graph, bisected(graph, limits, count, own, Effort()), limits, own))
+            tried = Effort(tries=FEW_TRIES) if count > MANY_CORES and effort != "high" else Effort()
+            found.append(
+                _refined(graph, bisected(graph, limits, count, own, tried), limits, own, quick=effort != "high")
+            )
     if filled < SCARCE_AXONS:
         found.append(grown(graph, np.arange(len(graph.sizes)), limits, len(graph.sizes)))
     if effort == "high" and optimise != "latency" and filled >= SCARCE_AXONS and len(graph.pins) <= LARGE:
@@ -125,9 +134,12 @@ def _filled_share(graph: Graph, limits: IndexArray, generator: np.random.Generat
     return share
 
 
-def _refined(graph: Graph, part: Int32s, limits: IndexArray, generator: np.random.Generator) -> Int32s:
+def _refined(
+    graph: Graph, part: Int32s, limits: IndexArray, generator: np.random.Generator, *, quick: bool = False
+) -> Int32s:
     count = int(part.max()) + 1
-    refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
+    rounds, partners = (FEW_ROUNDS, FEW_PARTNERS) if quick and count > MANY_CORES else (ROUNDS, PARTNERS)
+    refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, rounds, partners)
     if count * len(graph.source) <= FEW and dissolve(graph, part, count, limits, WORTH):
-        refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, ROUNDS, PARTNERS)
+        refine_all(graph, part, generator.permutation(count), limits, PATIENCE, PASSES, rounds, partners)
     return part

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nmc.ir.connectivity import IndexArray
+from nmc.ir.connectivity import Array, IndexArray
 from nmc.ir.mapping import HOST, Box, Cluster, Partitioned
 from nmc.passes.partition.demand import Mask
 
@@ -31,7 +31,16 @@ class Heard(NamedTuple):
 
 def heard_by(partitioned: Partitioned, cluster: Cluster) -> dict[str, Heard]:
     """Neurons that send to a cluster, by source population: the memory is that of the part that is heard."""
-    sources = {p.name: p.source for p in partitioned.network.projections}
+    return heard_from(cluster, sources_of(partitioned))
+
+
+def sources_of(partitioned: Partitioned) -> dict[str, str]:
+    """The source population of every projection."""
+    return {p.name: p.source for p in partitioned.network.projections}
+
+
+def heard_from(cluster: Cluster, sources: Mapping[str, str]) -> dict[str, Heard]:
+    """Neurons that send to a cluster, by source population; ``sources`` are those of the projections."""
     regions: dict[str, list[Box]] = {}
     for axon in cluster.axons:
         regions.setdefault(sources[axon.projection], []).extend(axon.region)
@@ -79,8 +88,9 @@ def senders(partitioned: Partitioned) -> Iterator[Sender]:
     owner = {p.name: np.full(p.shape, -1, dtype=np.int32) for p in network.populations}
     for number, (_, _, piece) in enumerate(pieces):
         owner[piece.population][tuple(slice(*axis) for axis in piece.box)] = number
+    sources = sources_of(partitioned)
     for destination in partitioned.clusters:
-        for name, (low, heard) in heard_by(partitioned, destination).items():
+        for name, (low, heard) in heard_from(destination, sources).items():
             high = [a + n for a, n in zip(low, heard.shape, strict=True)]
             patch = owner[name][tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
             for number in np.unique(patch[heard]).tolist():
@@ -97,21 +107,67 @@ def _overlap(axis: tuple[int, int, int], low: int, high: int) -> tuple[int, int,
     return start + max(-(-(low - start) // step), 0) * step, min(stop, high), step
 
 
+Spikes = Mapping[str, Array]
+"""Messages of each neuron per inference, by population, in its shape."""
+
+
+class Flow(NamedTuple):
+    """Packets between pairs of clusters, each pair once, those of a cluster to itself included.
+
+    Attributes:
+        source, destination: (pairs,) places in ``Partitioned.clusters``.
+        packets: (pairs,) of every pair.
+    """
+
+    source: IndexArray
+    destination: IndexArray
+    packets: Array
+
+
+def flow_of(partitioned: Partitioned, spikes: Spikes) -> Flow:
+    """What clusters send each other.
+
+    Args:
+        partitioned: clusters.
+        spikes: of each neuron; populations that are missing send at their mean rates, once a step if
+            there is none.
+    """
+    owner = {p.name: np.full(p.shape, -1, dtype=np.int64) for p in partitioned.network.populations}
+    for place, cluster in enumerate(partitioned.clusters):
+        for piece in cluster.slices:
+            owner[piece.population][tuple(slice(*axis) for axis in piece.box)] = place
+    count, sources = len(partitioned.clusters), sources_of(partitioned)
+    pairs: list[IndexArray] = [np.zeros(0, dtype=np.int64)]
+    packets: list[Array] = [np.zeros(0)]
+    for place, cluster in enumerate(partitioned.clusters):
+        for name, heard in heard_from(cluster, sources).items():
+            senders_of = owner[name][heard.window][heard.mask]
+            counted = spikes.get(name)
+            if counted is None:
+                found, neurons = np.unique(senders_of, return_counts=True)
+                sent: Array = neurons * partitioned.rates.get(name, 1.0)
+            else:
+                found, at = np.unique(senders_of, return_inverse=True)
+                sent = np.bincount(at.reshape(-1), counted[heard.window][heard.mask])
+            held = found >= 0
+            pairs.append(found[held] * count + place)
+            packets.append(sent[held])
+    flat, at = np.unique(np.concatenate(pairs), return_inverse=True)
+    summed = np.bincount(at.reshape(-1), np.concatenate(packets), minlength=len(flat))
+    return Flow(flat // count, flat % count, summed) if count else Flow(flat, flat, summed)
+
+
 def traffic(partitioned: Partitioned) -> Mapping[tuple[int, int], float]:
     """Packets per step of the window between clusters: {(source id, destination id): packets}.
 
     Messages that never leave the host are no packets.
     """
-    flows: dict[tuple[int, int], float] = {}
-    populations = {
-        (c.id, index): piece.population for c in partitioned.clusters for index, piece in enumerate(c.slices)
+    ids = [cluster.id for cluster in partitioned.clusters]
+    source, destination, packets = flow_of(partitioned, {})
+    flows = {
+        (ids[a], ids[b]): n for a, b, n in zip(source.tolist(), destination.tolist(), packets.tolist(), strict=True)
     }
-    for sender in senders(partitioned):
-        if sender.source == sender.destination == HOST:
-            continue
-        key = (sender.source, sender.destination)
-        rate = partitioned.rates.get(populations[sender.source, sender.slice], 1.0)
-        flows[key] = flows.get(key, 0.0) + rate * int(np.count_nonzero(sender.mask))
+    flows.pop((HOST, HOST), None)
     return flows
 
 
@@ -123,7 +179,8 @@ def packets_per_step(partitioned: Partitioned) -> float:
 def destinations(partitioned: Partitioned) -> Mapping[str, IndexArray]:
     """Destination cores of each neuron, the host included: by population, in its shape (int64)."""
     count = {p.name: np.zeros(p.shape, dtype=np.int64) for p in partitioned.network.populations}
+    sources = sources_of(partitioned)
     for cluster in partitioned.clusters:
-        for name, heard in heard_by(partitioned, cluster).items():
+        for name, heard in heard_from(cluster, sources).items():
             count[name][heard.window] += heard.mask
     return count

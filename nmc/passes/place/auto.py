@@ -22,8 +22,8 @@ class PlaceAuto:
 
     Starts are row-major order, stripes of the mesh in the order of the network and in that of the
     Fiedler vector, and spectral coordinates that are drawn together and spread over the mesh again
-    and again; small problems are climbed from many random placements, too. Hill climbing from
-    row-major order and, up to `FEW` clusters, annealing from there run as well, so that neither is
+    and again; small problems are climbed from many random placements, too. Up to `FEW` clusters,
+    hill climbing from row-major order and annealing from there run as well, so that neither is
     ever better. The fewest hop-weighted packets are kept.
 
     Attributes:
@@ -57,13 +57,14 @@ def best_found(problem: Problem, context: Context, moves: int) -> IndexArray:
     rows = problem.row_major()
     if len(rows) < 2:
         return rows
-    climbed = climb(problem, rows, context.generator(PlaceHillClimb.name))
+    few = len(rows) <= FEW
+    climbed = climb(problem, rows, context.generator(PlaceHillClimb.name)) if few else rows
     generator = context.generator(PlaceAuto.name)
     others = [*starts(problem, generator)]
     others += [climb(problem, site_of, generator) for site_of in scattered(problem, generator)]
     best: IndexArray = min([climbed, *others], key=problem.cost)
     # Where climbing found the best start, this is what annealing by name finds.
     found = [rows, climbed, annealed(problem, best, context.generator(PlaceAnneal.name), moves)]
-    if best is not climbed and len(rows) <= FEW:
+    if best is not climbed and few:
         found.append(annealed(problem, climbed, context.generator(PlaceAnneal.name), moves))
     return min(found, key=problem.cost)

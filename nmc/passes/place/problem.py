@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, IndexArray
-from nmc.ir.mapping import HOST, Partitioned, Place
+from nmc.ir.mapping import Partitioned, Place
 from nmc.ir.reference import encode
 from nmc.passes.base import Context, Program
-from nmc.passes.partition.rates import SAMPLES
-from nmc.passes.partition.traffic import senders
+from nmc.passes.partition.rates import sampled
+from nmc.passes.partition.traffic import Spikes, flow_of
 from nmc.passes.pins import NO_PINS, Pins
 from nmc.passes.place.pinned import Start, keep_pins
 from nmc.passes.place.sites import on_chip, usable_sites
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from nmc.kernels.placement import Task
 
 Mask = NDArray[np.bool_]
-
-Spikes = Mapping[str, Array]
-"""Messages of each neuron per inference, by population, in its shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,31 +50,24 @@ def flows_of(partitioned: Partitioned, spikes: Spikes | None = None) -> Flows:
         spikes: of each neuron; populations that are missing send at their mean rates, once a step if
             there is none.
     """
-    number = {cluster.id: index for index, cluster in enumerate(on_chip(partitioned))}
-    to_host = np.zeros(len(number))
-    between: dict[tuple[int, int], float] = {}
-    pieces = {(c.id, index): piece for c in partitioned.clusters for index, piece in enumerate(c.slices)}
-    for sender in senders(partitioned):
-        if sender.source == sender.destination:
-            continue
-        name = pieces[sender.source, sender.slice].population
-        counted = (spikes or {}).get(name)
-        if counted is None:
-            packets = partitioned.rates.get(name, 1.0) * int(np.count_nonzero(sender.mask))
-        else:
-            packets = float(counted[tuple(slice(*axis) for axis in sender.box)][sender.mask].sum())
-        if HOST in (sender.source, sender.destination):
-            to_host[number[sender.destination if sender.source == HOST else sender.source]] += packets
-        else:
-            a, b = number[sender.source], number[sender.destination]
-            for pair in ((a, b), (b, a)):
-                between[pair] = between.get(pair, 0.0) + packets
-    pairs = sorted(between)
-    rows = np.array([a for a, _ in pairs], dtype=np.int64)
-    starts = np.zeros(len(number) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=len(number)), out=starts[1:])
-    partners = np.array([b for _, b in pairs], dtype=np.int32)
-    return Flows(starts, partners, np.array([between[pair] for pair in pairs]), to_host)
+    on_chip_ids = {cluster.id: index for index, cluster in enumerate(on_chip(partitioned))}
+    number = np.array([on_chip_ids.get(cluster.id, -1) for cluster in partitioned.clusters], dtype=np.int64)
+    flow = flow_of(partitioned, spikes or {})
+    count = len(on_chip_ids)
+    a, b = number[flow.source], number[flow.destination]
+    to_host = np.zeros(count)
+    for one, other in ((a, b), (b, a)):
+        leaves = (one >= 0) & (other < 0)
+        to_host += np.bincount(one[leaves], flow.packets[leaves], minlength=count)
+    between = (a >= 0) & (b >= 0) & (a != b)
+    a, b, packets = a[between], b[between], flow.packets[between]
+    # A pair that sends both ways has one number, which stands in the rows of both.
+    pairs, at = np.unique(np.append(a * count + b, b * count + a), return_inverse=True)
+    weights = np.bincount(at.reshape(-1), np.append(packets, packets), minlength=len(pairs))
+    starts = np.zeros(count + 1, dtype=np.int64)
+    if count:
+        np.cumsum(np.bincount(pairs // count, minlength=count), out=starts[1:])
+    return Flows(starts, (pairs % max(count, 1)).astype(np.int32), weights, to_host)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +120,7 @@ class Problem:
         """
         if not isinstance(program, Partitioned):
             raise TypeError(f"{asking} needs a Partitioned")
-        inputs = context.calibration.inputs[:SAMPLES]
+        inputs = sampled(program.network, context)
         if not len(inputs):
             return cls.of(program, context.target, chips, pins)
         # Imported here: the compiled kernels take a while to load, and listing passes needs none.

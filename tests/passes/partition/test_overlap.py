@@ -9,7 +9,7 @@ from nmc.ir.connectivity import Conv2d, Pool, size, sparse_from_synapses
 from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST
 from nmc.kernels.partition_dissolve import dissolve
-from nmc.kernels.partition_graph import Graph, cluster, contract, graph_of
+from nmc.kernels.partition_graph import Graph, block_of, cluster, contract, graph_of
 from nmc.kernels.partition_growth import grown
 from nmc.kernels.partition_join import join_parts, messages_sent
 from nmc.kernels.partition_kway import move_neurons
@@ -98,6 +98,16 @@ def test_a_contracted_graph_counts_the_same(seed):
         # What no partition can change is not counted any more.
         constants.add(round(cut_weight(g, part[label], 4) - cut_weight(small, part, 4), 9))
     assert len(constants) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_block_is_the_graph_contracted_to_its_nodes(seed):
+    g = random_graph(seed)
+    nodes = np.sort(np.random.default_rng(seed).choice(len(g.sizes), len(g.sizes) // 3, replace=False))
+    label = np.full(len(g.sizes), -1, dtype=np.int32)
+    label[nodes] = np.arange(len(nodes))
+    for found, wanted in zip(block_of(g, nodes), contract(g, label, len(nodes)), strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("name", REGULAR)
