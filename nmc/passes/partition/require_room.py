@@ -25,6 +25,12 @@ LARGE = 1_000_000
 NAMED = 3
 """Layers that are named at most."""
 
+SPARE = 0.05
+"""Cores beyond those of the tiles, which leave some unfilled at the edges of layers."""
+
+WORSE = 1.5
+"""Tiles of fewer channels are tried until they take so many times the cores of the best."""
+
 
 @dataclass(frozen=True)
 class RequireRoom:
@@ -105,30 +111,39 @@ def _refusal(model: DemandModel, fits: tuple[LayerFit, ...], least: int, limit: 
 
 
 def estimated_cores(model: DemandModel) -> int:
-    """Cores that equal tiles of every layer take, where tiles of less than a core share one."""
-    total = 0.0
-    for population in chip_populations(model.network):
-        tile, share = _tile(model, population)
-        count = size(tuple(-(-n // step) for n, step in zip(population.shape, tile, strict=True)))
-        total += count * share
-    return max(int(-(-total // 1)), 1)
+    """Cores that the best equal tiles of every layer take, where layers of less than a core share one.
+
+    Layers that hear the same neurons share axons on a core, which tiles of single layers know nothing
+    of: partitions take fewer cores as a rule.
+    """
+    layers = [_tiled(model, population) for population in chip_populations(model.network)]
+    total = sum(cores if cores < 1 else np.ceil(cores) for cores in layers)
+    return max(int(np.ceil(total * (1 + SPARE))), least_cores(model)[0]) + 1
 
 
-def _tile(model: DemandModel, population: Population) -> tuple[Shape, float]:
-    """A tile that fits a core, found by halving the axis that helps most, and how full the core then is."""
+def _tiled(model: DemandModel, population: Population) -> float:
+    """Cores of one layer in equal tiles: of every number of channels that halving leads to, the largest that fit."""
+    channels, *places = population.shape
+    found = np.inf
+    while channels:
+        tile: Shape = (channels, *places)
+        share = _filling(model, population, tile)
+        while share > 1 and size(tile[1:]) > 1:
+            tile = halved(tile, 1 + int(np.argmax(tile[1:])))
+            share = _filling(model, population, tile)
+        if share <= 1:
+            count = size(tuple(-(-n // step) for n, step in zip(population.shape, tile, strict=True)))
+            if count * share >= found * WORSE:
+                break
+            found = min(found, count * share)
+        channels = channels // 2
+    return float(found) if np.isfinite(found) else float(population.neurons)
+
+
+def _filling(model: DemandModel, population: Population, tile: Shape) -> float:
+    """How full a tile in the middle makes a core; more than 1 where it does not fit."""
     target: Target = model.target
-
-    def filling(tile: Shape) -> float:
-        box = middle_box(population.shape, tile)
-        use: CoreUse = Core(model).use_with(model.demand(population.name, box))
-        return binding_limit(use, target.core)[1]
-
-    tile = population.shape
-    while size(tile) > target.core.neurons:
-        tile = halved(tile, max(range(len(tile)), key=lambda axis: tile[axis]))
-    share = filling(tile)
-    while share > 1 and size(tile) > 1:
-        share, tile = min(
-            (filling(shape), shape) for shape in (halved(tile, axis) for axis in range(len(tile)) if tile[axis] > 1)
-        )
-    return tile, share
+    if size(tile) > target.core.neurons:
+        return size(tile) / target.core.neurons
+    use: CoreUse = Core(model).use_with(model.demand(population.name, middle_box(population.shape, tile)))
+    return binding_limit(use, target.core)[1]

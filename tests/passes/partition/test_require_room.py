@@ -11,7 +11,7 @@ from nmc.passes.partition import RequireRoom
 from nmc.passes.partition.demand import DemandModel
 from nmc.passes.partition.feasibility import least_cores
 from nmc.passes.partition.require_room import estimated_cores
-from tests.passes.networks import conv_net
+from tests.passes.networks import SMALL, conv_net
 from tests.passes.targets import chip, context, mapped, tight
 
 
@@ -58,3 +58,10 @@ def test_equal_tiles_take_no_less_than_the_bound():
     for neurons, axons in ((16, 100), (64, 40), (64, 1000)):
         model = DemandModel.of(conv_net(), tight(neurons=neurons, in_axons=axons), {})
         assert estimated_cores(model) >= least_cores(model)[0]
+
+
+@pytest.mark.parametrize("name", ["conv", "residual", "grouped"])
+def test_the_cores_that_are_asked_for_are_near_those_of_the_mapping(name):
+    network, target = SMALL[name](), chip(tiles_x=16, tiles_y=16)
+    used = mapped(network, target).cores_used
+    assert used <= estimated_cores(DemandModel.of(network, target, {})) <= max(1.6 * used, used + 1)
