@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nmc.compiler.prove_executed import change_problems, graded_problems, same_integers
+from nmc.compiler.prove_relays import relay_problems
 from nmc.compiler.prove_stored import accumulator_problems, limit_problems, rounding_problems
 from nmc.hardware.target import Target
 from nmc.ir.connectivity import Array, Connectivity, Sparse, size
@@ -93,8 +94,10 @@ class StageProofs:
 
     def _network_problems(self, step: Pass, before: Network, after: Network) -> Iterator[Problem]:
         if step.stage == "partition":
-            if getattr(step, "exact", True):  # Signed relays come close, and say how close.
+            if getattr(step, "exact", True):
                 yield from same_integers(before, after, self.inputs)
+            else:  # Signed relays come close, and say how close.
+                yield from relay_problems(before, after, self.inputs)
         else:
             yield from _topology_problems(before, after)
         if step.stage == "align":
