@@ -164,7 +164,10 @@ class _Job:
         """Choose the integer type and make room for the results."""
         network, count, slots = program.network, len(inputs), len(program.neurons)
         steps = network.timesteps
-        tables = _typed(program.events.rest, _fits_narrow(program, int(np.abs(inputs).max(initial=0))))
+        largest = int(np.abs(inputs).max(initial=0))
+        if largest not in program.narrow:
+            program.narrow[largest] = _fits_narrow(program, largest)
+        tables = _typed(program.events.rest, program.narrow[largest])
         out_slots = np.concatenate([_out_slots(program, name) for name in network.read_outs])
         return cls(
             program,

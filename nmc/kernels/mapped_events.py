@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nmc.ir.connectivity import Array, IndexArray
 from nmc.kernels.compiled import compiled
 from nmc.kernels.mapped_tables import MappedProgram, Tables
+from nmc.kernels.packed_rows import pack
 
 _SHORT = 4
 """Synapses of an average run below which rows are faster."""
@@ -31,6 +32,7 @@ class Rows(NamedTuple):
         delay: (streams,); ``piece``: (streams,) a slice with the window of the targets.
         start: (streams, slots + 1) first synapse of each slot.
         into: (S,) accumulator, unsigned: it needs no test for negative ones; ``weight``: (S,) int16 or int64.
+        packed: (S,) both, in place of them, where they fit: `nmc.kernels.packed_rows.pack`.
     """
 
     delay: IndexArray
@@ -38,6 +40,7 @@ class Rows(NamedTuple):
     start: IndexArray
     into: NDArray[np.uint32]
     weight: Array
+    packed: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,11 @@ def lay_events(program: MappedProgram) -> Events:
     ends = np.concatenate([[0], np.cumsum(np.bincount(key, weights=of_pair[order], minlength=streams * count))])
     start = np.stack([ends[n * count : (n + 1) * count + 1] for n in range(streams)]).astype(np.int64)
     pieces = np.array([np.flatnonzero(window.reshape(-1) == n)[0] for n in range(len(windows))], dtype=np.int64)
-    rows = Rows(np.repeat(tables.delays, len(windows)), np.tile(pieces, len(tables.delays)), start, into, weight)
+    packed = pack(into, weight)
+    if len(packed) > 0:
+        into, weight = into[:0], weight[:0]
+    delays = np.repeat(tables.delays, len(windows))
+    rows = Rows(delays, np.tile(pieces, len(tables.delays)), start, into, weight, packed)
     meets = (slot[order], fans[pairs[order, 0], 1].astype(np.int64), pairs[order, 3].astype(np.int64), stream[order])
     return Events(rows, _rest(tables, chosen, delay, slot, count), meets)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from nmc.kernels.compiled import compiled
 from nmc.kernels.neurons import SOURCE, Model, Parameters, State, update
+from nmc.kernels.packed_rows import AHEAD, LINE, PLACE_BITS, fetch
 
 _SUM_LIMIT = 1 << 31
 """Accumulators of the chip are narrower than this."""
@@ -42,10 +43,20 @@ def _deliver(tables, pair_start, slots, values, count, active, acc, synops):
 @compiled()
 def _deliver_rows(rows, stream, slots, values, count, acc, delivered):
     """Apply the messages of one step to the accumulators that a stream of rows reaches."""
-    start, into, weight = rows.start[stream], rows.into, rows.weight
+    start, into, weight, packed = rows.start[stream], rows.into, rows.weight, rows.packed
+    places = np.uint32((1 << PLACE_BITS) - 1)
     for e in range(count):
         slot, value = slots[e], values[e]
         delivered[stream, slot] += 1
+        if packed.shape[0] > 0:
+            if e + AHEAD < count:
+                later = slots[e + AHEAD]
+                for i in range(start[later], start[later + 1], LINE):
+                    fetch(packed, i)
+            for i in range(start[slot], start[slot + 1]):
+                both = packed[i]
+                acc[both & places] += value * (np.int32(both) >> PLACE_BITS)
+            continue
         for i in range(start[slot], start[slot + 1]):
             acc[into[i]] += value * weight[i]
 

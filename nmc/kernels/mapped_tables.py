@@ -8,7 +8,7 @@ only by an axon group. A mapping that lacks one loses spikes here as on the chip
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,6 +95,7 @@ class MappedProgram:
         neurons: (slots,) flat C-order neuron of each slot, in its population.
         slice_of: (slots,) slice of each slot.
         clusters: cluster ids by position; ``host`` tells which of them is the host.
+        narrow: by the largest input, whether 32 bits hold every sum and state of a run, once that was proved.
     """
 
     routed: Routed
@@ -104,6 +105,7 @@ class MappedProgram:
     slice_of: IndexArray
     clusters: tuple[int, ...]
     destinations: Destinations
+    narrow: dict[int, bool] = field(default_factory=dict)
 
     @property
     def network(self) -> Network:
