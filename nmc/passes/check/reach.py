@@ -72,6 +72,8 @@ class WindowReach:
         total = int(self.per_source.sum(dtype=np.int64))
         if not regions:
             return Coverage(total, total, 0, 0)
+        if len(regions) == 1 and regions[0] == (self.window.box,) and self.per_source.all():
+            return Coverage(total, 0, 0, 0)
         window = self.window.with_boxes([box for region in regions for box in region])
         covered = times_held(regions, window)
         inner = covered[window.place_of(self.window)]
@@ -177,8 +179,10 @@ class Recount:
             case Conv2d() as conv:
                 return self._used_taps(projection.name, conv, box, target)
             case Skip() as skip:
-                neurons = flat_neurons((box,), target)
-                channels = np.unique(neurons // (size(skip.in_shape) // skip.in_shape[0]))
+                if target == skip.in_shape:
+                    channels = np.arange(*box[0])
+                else:
+                    channels = np.unique(flat_neurons((box,), target) // (size(skip.in_shape) // skip.in_shape[0]))
                 return Taps(channels, np.ones((1, 1), dtype=np.bool_))
         return None
 

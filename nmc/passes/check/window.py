@@ -32,9 +32,14 @@ class Window:
         """Neurons along each axis."""
         return tuple(b - a for a, b in zip(self.low, self.high, strict=True))
 
+    @property
+    def box(self) -> Box:
+        """All of it."""
+        return tuple((a, b, 1) for a, b in zip(self.low, self.high, strict=True))
+
     def with_boxes(self, boxes: Sequence[Box]) -> Window:
         """The smallest window with this one and some boxes."""
-        return Window.around([*boxes, tuple((a, b, 1) for a, b in zip(self.low, self.high, strict=True))])
+        return Window.around([*boxes, self.box])
 
     def cut(self, box: Box) -> tuple[slice, ...]:
         """A box inside the window as an index of an array of the window."""
