@@ -16,6 +16,7 @@ from nmc.ir.reference import per_channel
 from nmc.ir.verify_network import SHIFT_LIMIT
 from nmc.kernels.propagate import largest_products, row_sums
 from nmc.passes.convert.convert_rate import scale_sources
+from nmc.passes.quantize.clip_weights import Channels, best_factors
 from nmc.passes.quantize.fixed_point import WeightGrid, by_output
 from nmc.passes.quantize.round_weights import round_weights
 from nmc.passes.quantize.whole_weights import ShiftRange, WholeFit, fit_whole
@@ -90,6 +91,7 @@ class GradedFit:
         widest: the largest message at the calibrated maximum that leaves room for `MARGIN`.
         shift_min, shift_max: right shifts that the target has and that are worth having.
         sum_limit: no sum may reach it.
+        narrow: whether steps may be narrower than the largest weights ask for.
     """
 
     grid: WeightGrid
@@ -98,16 +100,17 @@ class GradedFit:
     shift_min: int
     shift_max: int
     sum_limit: float
+    narrow: bool = False
 
     @classmethod
-    def of(cls, target: Target, grid: WeightGrid, levels: int) -> GradedFit:
+    def of(cls, target: Target, grid: WeightGrid, levels: int, narrow: bool = False) -> GradedFit:
         """The fit for a target's messages and exponents."""
         limits, largest = target.weights, 2 ** (target.messages.graded_bits - 1) - 1
         levels = max(min(levels, largest // (2 * MARGIN)), 1)
         low = SHIFT_MIN if limits.exponent_max is None else max(SHIFT_MIN, -limits.exponent_max)
         high = min(target.neurons.sum_bits - 1 - SHIFT_LEVELS, SHIFT_LIMIT)
         high = high if limits.exponent_min is None else min(high, -limits.exponent_min)
-        return cls(grid, levels, max(largest / MARGIN, 1.0), low, high, sum_limit(target))
+        return cls(grid, levels, max(largest / MARGIN, 1.0), low, high, sum_limit(target), narrow)
 
     def solve(
         self,
@@ -147,11 +150,12 @@ class GradedFit:
         skips = [p for p in incoming if p not in main]
         job = _Job(population, main, skips, scales, top, largest, sums, levels, linear and not readers)
         whole = self._whole(job, codes) if codes else None
-        shifts, scale = self._free(job) if whole is None else (dict(whole.shifts), whole.scale)
+        shifts, scale = self._free(job, messages) if whole is None else (dict(whole.shifts), whole.scale)
         stored = []
         for projection in incoming:
             connectivity, name = projection.connectivity, projection.name
-            own = shifts[name] if name in shifts else self._own_shift(largest[name], scale)
+            # A shortcut from a channel that is nearly silent needs no finer unit than a message has room for.
+            own = shifts.get(name, np.minimum(self._own_shift(largest[name], scale), self._finest(levels)))
             units = scales[projection.source], np.exp2(own) / scale
             if whole is not None:
                 weight = self.grid.round(
@@ -168,13 +172,15 @@ class GradedFit:
             stored.append(replace(projection, connectivity=connectivity.with_weight(weight), shift=own, bias=bias))
         return Fitted(stored, scale, whole)
 
-    def _free(self, job: _Job) -> tuple[dict[str, Array], Array]:
+    def _free(self, job: _Job, messages: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
         """The shifts of the main projections, and the scale, where nothing but the range of the weights decides."""
         shift, scale = self._scale(job)
         scale = np.maximum(scale, self._least_scale(job))
         most = SUM_ROOM * self.sum_limit
         # A bias may be far larger than what it is added to: then weights do not fill their range either.
         scale = np.maximum(scale, np.max(list(job.sums.values()), axis=0) * np.exp2(shift) / most)
+        if self.narrow and len(job.main) == 1:
+            shift, scale = self._finer(job, shift, scale, messages)
         shifts = {p.name: shift for p in job.main}
         if len(job.main) > 1:
             for name, own in job.sums.items():
@@ -183,6 +189,19 @@ class GradedFit:
                 fits = np.minimum(self._own_shift(job.largest[name], scale), finest)
                 shifts[name] = np.maximum(shift, fits).astype(np.int64)
         return shifts, scale
+
+    def _finer(self, job: _Job, shift: Array, scale: Array, messages: Mapping[str, Array]) -> tuple[Array, Array]:
+        """The shift and the scale of the only main projection, searched where weights have few bits."""
+        (main,) = job.main
+        channels = Channels(main, job.skips, messages, job.scales, shift, scale)
+        floor = job.top / (self.widest if job.whole else 2 * job.levels)
+        # One shift more brings a message that is too large back to its size.
+        more = shift < (shift if job.whole else self._finest(job.levels))
+        room = job.sums[main.name] * np.exp2(shift) / (SUM_ROOM * self.sum_limit)
+        least = np.max([np.where(more, floor / 2, floor), room, self._least_scale(job)], axis=0) / scale
+        found = scale * best_factors(channels, self.grid, least, (self.shift_min, self.shift_max))
+        large = (found < floor) & (found < scale)
+        return np.where(large, shift + 1, shift), np.where(large, 2 * found, found)
 
     def _whole(self, job: _Job, codes: Mapping[str, Quantize]) -> WholeFit | None:
         """The shifts and the scale with which the integers of the file are stored; None where they cannot be."""

@@ -17,9 +17,11 @@ from nmc.kernels.parallel import parallel
 from nmc.kernels.propagate import from_channels_last, row_sums, to_channels_last
 from nmc.kernels.statistics import column_means
 from nmc.passes.base import Context
+from nmc.passes.quantize.clip_weights import coarse
 from nmc.passes.quantize.fit_graded import MARGIN, Fitted, GradedFit, by_channel, sum_limit
 from nmc.passes.quantize.fixed_point import weight_grid
 from nmc.passes.quantize.prescribed import fit_prescribed, prescribed_step
+from nmc.passes.quantize.refit_graded import refit_graded
 from nmc.passes.quantize.whole_weights import WholeFit
 
 PRIOR_SAMPLES = 8
@@ -30,6 +32,12 @@ SAMPLES = (64, 256)
 
 VALUES_MAX = 1 << 24
 """Messages of all samples together that should do: larger networks have more positions to learn from."""
+
+COARSE_SAMPLES = (64, 512)
+COARSE_VALUES_MAX = 1 << 27
+"""The same where weights have few bits and are fitted again. Measured on ResNet-20 with 4 bits, in error variance of
+the logits (512 other images): .0153 with weights rounded as they are, .0091 with steps searched, .0083 fitted again
+on 256 samples, .0070 on 512."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,14 @@ class QuantizeGraded:
         levels: smallest message at the calibrated maximum; fewer where the target's messages could
             not carry `MARGIN` times twice as many, or the sums of a reader might reach 2^31.
         samples: calibration samples used; 0: as many as the size of the network asks for.
+        refit: with at most 6 bits: steps are narrower than the largest weight of a channel asks for where that
+            leaves less error, and weights are fitted again to what the layers before really send.
     """
 
     bits: int | None = None
     levels: int = 1023
     samples: int = 0
+    refit: bool = True
 
     name: ClassVar[str] = "quantize-graded"
     stage: ClassVar[str] = "quantize"
@@ -64,8 +75,9 @@ class QuantizeGraded:
     def run(self, program: Network, context: Context) -> Network:
         """The integer network; sums that may pass 2^31 are errors."""
         bits = context.target.messages.graded_bits
-        fit = GradedFit.of(context.target, weight_grid(context.target.weights, self.bits), self.levels)
-        inputs = encode(program, context.calibration.inputs[: self.samples or _samples(program)])
+        fit = GradedFit.of(context.target, weight_grid(context.target.weights, self.bits), self.levels, self.refit)
+        few = self.refit and coarse(fit.grid)
+        inputs = encode(program, context.calibration.inputs[: self.samples or _samples(program, few)])
         entries, flat = program.by_input, joined_channels_last(program, inputs)
         # The scales of inputs are folded into the weights already.
         scales: dict[str, Array] = {name: np.array(1.0) for name in entries}
@@ -77,18 +89,11 @@ class QuantizeGraded:
         apart: dict[str, float] = {}
         for step in analog(program, inputs):
             name = step.population.name
-            readers = tuple(p.connectivity for p in program.outgoing[name])
             top = _largest_drives(step.population, step.drive)
             reach = {source: np.maximum(np.abs(low), np.abs(high)) for source, (low, high) in ranges.items()}
-            incoming = program.incoming[name]
-            own = prescribed_step(program, step.population)
-            fine = None
-            if own is not None:
-                fine = fit_prescribed(fit, step.population, incoming, scales, messages, reach, top, own)
+            fitted, fine = self._fitted(program, step, fit, _Sources(scales, messages, reach, top), context)
             if fine is not None:
-                fitted, apart[name] = fine
-            else:
-                fitted = fit.solve(step.population, incoming, readers, scales, top, messages, reach, program.codes)
+                apart[name] = fine
             imported[name] = fitted.whole
             scale = fitted.scale
             stored, drive = _without_mean_error(step, fitted, messages)
@@ -116,6 +121,41 @@ class QuantizeGraded:
         outputs = tuple(replace(spec, scale=scales[spec.population]) for spec in program.outputs)
         ordered = tuple(projections[p.name] for p in program.projections)
         return replace(program, projections=ordered, scales=real, outputs=outputs)
+
+    def _fitted(
+        self, program: Network, step: AnalogStep, fit: GradedFit, sources: _Sources, context: Context
+    ) -> tuple[Fitted, float | None]:
+        """The integers of one population; of fine sums, how far they may be off too."""
+        population, messages = step.population, sources.messages
+        incoming = program.incoming[population.name]
+        own = prescribed_step(program, population)
+        given = sources.scales, messages, sources.reach
+        fine = None if own is None else fit_prescribed(fit, population, incoming, *given, sources.top, own)
+        if fine is not None:
+            return fine
+        readers = tuple(p.connectivity for p in program.outgoing[population.name])
+        fitted = fit.solve(
+            population, incoming, readers, sources.scales, sources.top, messages, sources.reach, program.codes
+        )
+        if fitted.whole is not None or not (self.refit and coarse(fit.grid)):
+            return fitted, None
+        generator = context.generator(f"quantize-graded:{population.name}")
+        return refit_graded(step, incoming, fitted, sources.scales, messages, fit.grid, generator), None
+
+
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """What the layers before send.
+
+    Attributes:
+        scales, messages, reach: by source, as `GradedFit.solve` takes them.
+        top: (C,) largest activation of each channel of the population that they lead to.
+    """
+
+    scales: Mapping[str, Array]
+    messages: Mapping[str, Array]
+    reach: Mapping[str, Array]
+    top: Array
 
 
 def _note_imported(
@@ -147,9 +187,10 @@ def _step_behind(network: Network, fine: str) -> float:
     return network.codes[network.outgoing[fine][0].target].scale
 
 
-def _samples(network: Network) -> int:
-    fewest, most = SAMPLES
-    return int(np.clip(VALUES_MAX // sum(p.neurons for p in network.populations), fewest, most))
+def _samples(network: Network, few_bits: bool) -> int:
+    fewest, most = COARSE_SAMPLES if few_bits else SAMPLES
+    values = COARSE_VALUES_MAX if few_bits else VALUES_MAX
+    return int(np.clip(values // sum(p.neurons for p in network.populations), fewest, most))
 
 
 def _largest_drives(population: Population, drive: Array) -> Array:
