@@ -28,6 +28,7 @@ from nmc.kernels.schedule import lag
 if TYPE_CHECKING:
     from nmc.kernels.fused import FusedProgram
     from nmc.kernels.fused_gather import Gather
+    from nmc.kernels.mapped_counts import Stretches
     from nmc.kernels.mapped_events import Events
 
 
@@ -132,6 +133,13 @@ class MappedProgram:
         from nmc.kernels.mapped_events import lay_events  # it is made of these tables
 
         return lay_events(self)
+
+    @cached_property
+    def stretches(self) -> Stretches:
+        """Where packets go; built once."""
+        from nmc.kernels.mapped_counts import lay_stretches  # it is made of these tables
+
+        return lay_stretches(self)
 
     @cached_property
     def slots_by_population(self) -> Mapping[str, IndexArray]:

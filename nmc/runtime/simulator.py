@@ -12,6 +12,7 @@ from nmc.ir.diagnostic import ExitCode, NmcError
 from nmc.ir.mapping import HOST, Routed
 from nmc.ir.neurons import has_potential
 from nmc.kernels.mapped import execute_mapped, execute_steps
+from nmc.kernels.mapped_counts import mesh_counts
 from nmc.kernels.mapped_run import MappedRun, Progress
 from nmc.kernels.mapped_tables import MappedProgram, build_tables
 from nmc.runtime.device import Counters, Execution, Trace
@@ -181,7 +182,8 @@ def _curve(program: MappedProgram, name: str, values: Array) -> Array:
 def _trace(program: MappedProgram, run: MappedRun) -> Trace:
     messages: dict[str, Array] = {}
     potentials: dict[str, Array] = {}
-    for population in program.network.populations:
+    kept = run.messages is not None or run.potentials is not None
+    for population in program.network.populations if kept else ():
         slots = program.slots_by_population[population.name]
         neurons = program.neurons[slots]
         if run.messages is not None:
@@ -199,47 +201,32 @@ def _spread(values: Array, neurons: IndexArray, shape: tuple[int, ...]) -> Array
 
 def _counters(program: MappedProgram, run: MappedRun, samples: int, steps: int) -> Counters:
     """Everything that is linear in the messages of a slot is counted from those; ``steps``: of all samples."""
-    network, tables = program.network, program.tables
-    ids, ways = program.clusters, program.destinations
-    count = len(ids)
-    cluster_of_slice = tables.slices[:, 4]
-    cluster_of = cluster_of_slice[program.slice_of]
+    ids, mesh = program.clusters, mesh_counts(program, run.fired, run.changed)
     on_chip = np.array([i != HOST for i in ids], dtype=np.bool_)
-    sent = run.fired[ways.slot] * ways.packet
-    by_source = _total(cluster_of[ways.slot], sent, count)
-    received = _total(ways.cluster, sent, count)
-    spikes_by_core = _total(cluster_of, run.fired, count)
-    active = _total(cluster_of_slice, run.changed, count)
-    neurons = _total(cluster_of_slice, tables.slices[:, 1], count)
-    ew, ns = int((sent * ways.hops_ew).sum()), int((sent * ways.hops_ns).sum())
-    spikes = {p.name: int(run.fired[program.slots_by_population[p.name]].sum()) for p in network.populations}
+    counted = on_chip[program.tables.slices[:, 4]]
+    spikes = {population.name: 0 for population in program.network.populations}
+    for population, many in zip(program.populations, mesh.by_slice.tolist(), strict=True):
+        spikes[population.name] += many
 
     def by_id(values: IndexArray) -> dict[int, int]:
-        return {i: int(v) for i, v in zip(ids, values, strict=True)}
+        return dict(zip(ids, values.tolist(), strict=True))
 
     return Counters(
-        spikes=int(run.fired.sum()),
+        spikes=sum(spikes.values()),
         synops=int(run.synops[on_chip].sum()),
-        neuron_updates=int(neurons[on_chip].sum()) * steps,
-        packets=int(sent.sum()),
-        hops=ew + ns,
+        neuron_updates=int(program.tables.slices[counted, 1].sum()) * steps,
+        packets=int(mesh.sent.sum()),
+        hops=mesh.hops_ew + mesh.hops_ns,
         host_ops=int(run.synops[~on_chip].sum()),
         overflows=run.overflows,
         spikes_by_population=spikes,
         synops_by_core=by_id(run.synops),
-        packets_by_core=by_id(by_source),
-        hops_ew=ew,
-        hops_ns=ns,
-        active_updates=int(active[on_chip].sum()),
+        packets_by_core=by_id(mesh.sent),
+        hops_ew=mesh.hops_ew,
+        hops_ns=mesh.hops_ns,
+        active_updates=int(mesh.active[on_chip].sum()),
         samples=samples,
-        packets_received_by_core=by_id(received),
-        spikes_by_core=by_id(spikes_by_core),
-        active_by_core=by_id(active),
+        packets_received_by_core=by_id(mesh.received),
+        spikes_by_core=by_id(mesh.spikes),
+        active_by_core=by_id(mesh.active),
     )
-
-
-def _total(group: IndexArray, values: IndexArray, count: int) -> IndexArray:
-    """Integer sums of values by group."""
-    totals = np.zeros(count, dtype=np.int64)
-    np.add.at(totals, group, values)
-    return totals
