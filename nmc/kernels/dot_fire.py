@@ -14,18 +14,16 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from nmc.kernels.dot import products
-from nmc.kernels.fire import load_messages, own_of, store_messages, tally_up
+from nmc.kernels.fire import load_messages, own_of, send, tally_up
 from nmc.kernels.fire_rules import SHARED, Firing
-from nmc.kernels.tiers import GROUP, LANES, NARROW
-from nmc.kernels.vectors import I32, I64, Pointers, check, loop, splat
-
-SEGMENT = 11
-"""Numbers of a row of segments."""
+from nmc.kernels.fused_tables import SEGMENT
+from nmc.kernels.tiers import GROUP, LANES, NARROW, ROWS, Bytes512, Vnni512
+from nmc.kernels.vectors import I32, I64, Pointers, align_stack, check, loop, splat
 
 LANE = 5
 """Numbers of a row of lanes."""
 
-_CHAIN = types.UniTuple(types.int64, 11)
+_CHAIN = types.UniTuple(types.int64, 12)
 
 
 def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
@@ -36,14 +34,14 @@ def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
 
     ``tier`` is a `Tier`, ``shared`` the numbers of `Firing`; ``vectors`` and ``pixels`` are tuples of as many ones.
     ``arena`` (uint8) holds the messages; ``tables`` are `nmc.kernels.fused_tables.LayerTables`, no segment being
-    constant. ``chain``, all int64, in this order: steps, row, column, first and last segment, first and last lane,
-    channel; where ``first`` and ``shifts`` begin, channels of a row of ``shifts``. ``at``: where ``own`` begins and
-    from pixel to pixel; first byte sent, from pixel to pixel, from group to group; where ``tally`` begins and from
-    pixel to pixel.
+    constant. ``chain``, all int64, in this order: steps, rows of the map, row, column, first and last segment, first
+    and last lane, channel; where ``first`` and ``shifts`` begin, channels of a row of ``shifts``. ``at``: where
+    ``own``, the same for all these pixels, begins; first byte sent, from pixel to pixel, from group to group; where
+    ``tally`` begins and from pixel to pixel. Several pixels are `at_once`, and the steps then a multiple of four.
     """
     check({"arena": arena, "tables": tables}, _ARRAYS)
     chosen, counts = tier.instance_class, (len(vectors), len(pixels))
-    signature = types.void(tier, vectors, pixels, arena, tables, SHARED, _CHAIN, types.UniTuple(types.int64, 7))
+    signature = types.void(tier, vectors, pixels, arena, tables, SHARED, _CHAIN, types.UniTuple(types.int64, 6))
 
     def codegen(context, builder, sig, args):
         pointers = Pointers(context, builder, sig, args, ("tier", "vectors", "pixels", "arena", "tables"))
@@ -54,6 +52,17 @@ def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
 
 
 dot_fire: Any = intrinsic(_dot_fire)
+
+
+@intrinsic
+def at_once(typing, tier, vectors):
+    """Pixels whose sums of four steps have room in the registers; their neurons then wait for each other less."""
+    wide = tier.instance_class in (Vnni512, Bytes512)
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, 4 // len(vectors) if wide else 1)
+
+    return types.int64(tier, vectors), codegen
 
 
 def _dot_sum(typing, tier, vectors, arena, tables, sums, at, chain):
@@ -76,7 +85,7 @@ def _dot_sum(typing, tier, vectors, arena, tables, sums, at, chain):
 dot_sum: Any = intrinsic(_dot_sum)
 
 _INT32 = ("first", "shifts", "own", "scales", "tally")
-_INT64 = ("segments", "offsets", "lanes")
+_INT64 = ("segments", "runs", "edges", "lanes")
 _ARRAYS: dict[str, types.Type] = {"arena": types.uint8, "weights": types.int8}
 _ARRAYS |= dict.fromkeys(_INT32, types.int32) | dict.fromkeys(_INT64, types.int64)
 
@@ -86,14 +95,18 @@ class _Chain:
 
     def __init__(self, tier: type, vectors: int, pixels: int, pointers: Pointers, numbers: Any) -> None:
         self.tier, self.pixels, self.pointers, self.builder = tier, pixels, pointers, pointers.builder
+        align_stack(self.builder)
         narrow = tier in NARROW
         self.lanes = LANES // 2 if narrow else LANES
         self.parts = vectors * LANES // self.lanes
         # Sums of as many steps at once as registers hold beside what else is in use.
-        self.rows = (8 if narrow else 16) // (self.parts * pixels)
+        self.rows = min(ROWS, (8 if narrow else 16) // (self.parts * pixels))
+        # Bytes of the weights of a group of channels.
+        self.group = 4 * self.lanes * self.parts
         self.kind = ir.VectorType(I32, self.lanes)
         (
             self.steps,
+            self.height,
             self.y,
             self.x,
             self.segment,
@@ -128,6 +141,8 @@ class _Chain:
         whole = builder.sdiv(self.steps, self.number(self.rows))
         done = self.times(whole, self.rows)
         state = loop(builder, whole, state, lambda i, values: some(self.rows, self.times(i, self.rows), values))
+        if self.pixels > 1:
+            return state
         rest = builder.sub(self.steps, done)
         return loop(builder, rest, state, lambda i, values: some(1, builder.add(done, i), values))
 
@@ -157,15 +172,44 @@ class _Chain:
         """Adds the products of one segment."""
         builder, load = self.builder, self.pointers.load
         line = self.times(self.plus(self.segment, index), SEGMENT)
-        across, first, count, place, more = (load("segments", self.plus(line, n), I64) for n in (3, 6, 7, 8, 10))
+        across, fresh, more, run, edges, pitch = (
+            load("segments", self.plus(line, n), I64) for n in (3, 9, 10, 11, 12, 13)
+        )
         base = self.where("segments", line, 1, step)
         pixels = [self.plus(base, self.times(across, pixel)) for pixel in range(self.pixels)]
 
+        def shifted(_: Any, values: list[Any]) -> list[Any]:
+            left = [load("shifts", self.plus(more, part * self.lanes), self.kind) for part in range(self.parts)]
+            return self.up(values, left)
+
+        # What a block's first segment starts from is in its unit.
+        sums = loop(builder, builder.sub(self.number(1), fresh), sums, shifted)
+        here = self.plus(edges, self.times(self.y, 2))
+        first, last = (load("edges", self.plus(here, n), I64) for n in range(2))
+        # Pixels side by side that have different edges take the groups of both.
+        skip = drop = self.number(0)
+        if self.pixels == 1:
+            here = self.plus(edges, self.times(self.plus(self.height, self.x), 2))
+            skip, drop = (load("edges", self.plus(here, n), I64) for n in range(2))
+
+        def some(number: Any, values: list[Any]) -> list[Any]:
+            place = self.times(self.plus(run, first, number), 3)
+            offset, count, weight = (load("runs", self.plus(place, n), I64) for n in range(3))
+            offset = self.plus(offset, self.times(skip, pitch))
+            weight = self.plus(weight, self.times(skip, self.group))
+            count = builder.sub(count, self.plus(skip, drop))
+            return self.run_of(rows, [self.plus(pixel, offset) for pixel in pixels], pitch, weight, count, values)
+
+        return loop(builder, builder.sub(last, first), sums, some)
+
+    def run_of(self, rows: int, pixels: list[Any], pitch: Any, weight: Any, count: Any, sums: list[Any]) -> list[Any]:
+        """Adds the products of groups that lie one behind the other."""
+        builder, load = self.builder, self.pointers.load
+
         def group(k: Any, values: list[Any]) -> list[Any]:
-            offset = load("offsets", self.plus(first, k), I64)
-            here = self.plus(place, self.times(k, 4 * self.lanes * self.parts))
+            here, away = self.plus(weight, self.times(k, self.group)), self.times(k, pitch)
             weights = [load("weights", self.plus(here, 4 * self.lanes * part), self.kind) for part in range(self.parts)]
-            bases = [self.plus(pixel, offset) for pixel in pixels]
+            bases = [self.plus(pixel, away) for pixel in pixels]
             added: list[Any] = []
             for row in range(rows):
                 for pixel in range(self.pixels):
@@ -174,8 +218,7 @@ class _Chain:
                         added.append(products(self.tier, builder, values[len(added)], message, weights[part]))
             return added
 
-        left = [load("shifts", self.plus(more, part * self.lanes), self.kind) for part in range(self.parts)]
-        return loop(builder, count, self.up(sums, left), group)
+        return loop(builder, count, sums, group)
 
     def lane_of(self, rows: int, step: Any, index: Any, totals: list[Any]) -> list[Any]:
         """Adds one lane: the messages of as many neurons, times a scale each."""
@@ -191,7 +234,7 @@ class _Chain:
             scales = load("scales", self.plus(scale, part * self.lanes), self.kind)
             for row, message in enumerate(load_messages(self.pointers, place, pitch, rows, self.lanes)):
                 number = row * len(self.places) + which
-                added[number] = builder.add(added[number], builder.mul(builder.zext(message, self.kind), scales))
+                added[number] = builder.add(added[number], builder.mul(message, scales))
         return added
 
 
@@ -199,9 +242,9 @@ def _fire_chain(chain: _Chain, shared: Any, at: Any) -> None:
     """The neurons of a chain, and their messages."""
     builder, pointers, lanes = chain.builder, chain.pointers, chain.lanes
     firing = Firing(builder, lanes, None, shared)
-    own_at, own_pitch, out, apart, pitch, tally_at, tally_pitch = cgutils.unpack_tuple(builder, at)
-    owned = [(chain.plus(own_at, chain.times(own_pitch, pixel)), part) for pixel, part in chain.places]
-    own = [own_of(pointers, place, part, lanes) for place, part in owned]
+    own_at, out, apart, pitch, tally_at, tally_pitch = cgutils.unpack_tuple(builder, at)
+    parts = [firing.prepared(own_of(pointers, own_at, part, lanes)) for part in range(chain.parts)]
+    own = [parts[part] for _, part in chain.places]
 
     def some(rows: int, step: Any, state: list[Any]) -> list[Any]:
         totals, after = chain.totals(rows, step), list(state)
@@ -215,13 +258,14 @@ def _fire_chain(chain: _Chain, shared: Any, at: Any) -> None:
         for which, (pixel, part) in enumerate(chain.places):
             groups = chain.times(pitch, part * lanes // GROUP)
             place = chain.plus(line, chain.times(apart, pixel), groups)
-            store_messages(pointers, place, pitch, sent[which], lanes)
+            send(pointers, firing, place, pitch, sent[which])
         return after
 
     state = chain.window([value for values in own for value in firing.start(values)], some)
     for which, (pixel, part) in enumerate(chain.places):
-        place, first = chain.plus(tally_at, chain.times(tally_pitch, pixel)), firing.width * which + 1
-        tally_up(pointers, place, part, lanes, state[first : first + 2])
+        own_state = state[firing.width * which : firing.width * (which + 1)]
+        place = chain.plus(tally_at, chain.times(tally_pitch, pixel))
+        tally_up(pointers, place, part, lanes, firing.tally(own_state, chain.steps))
 
 
 def _store_chain(chain: _Chain, at: Any) -> None:

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from nmc.kernels.fire_rules import OWN, SHARED, Firing
 from nmc.kernels.fire_values import Values, Valuing
 from nmc.kernels.tiers import GROUP, LANES, ROWS
-from nmc.kernels.vectors import I8, I32, I64, Pointers, check, joined, loop, pieces
+from nmc.kernels.vectors import I8, I32, I64, Pointers, align_stack, check, joined, loop, pieces
 
 
 def _shift(typing, vectors, tables, sums, places):
@@ -79,41 +79,76 @@ def tally_up(pointers: Pointers, place: Any, part: int, lanes: int, counts: list
         pointers.store("tally", at, builder.add(pointers.load("tally", at, value.type), value))
 
 
-def side_of(messages: list[Any]) -> int:
-    """Channels of a group: what an instruction takes of each."""
-    return 8 * GROUP // int(messages[0].type.element.width)
-
-
-def store_messages(pointers: Pointers, place: Any, group_pitch: Any, messages: list[Any], lanes: int) -> None:
+def send(pointers: Pointers, firing: Firing | Valuing, place: Any, group_pitch: Any, messages: list[Any]) -> None:
     """Messages of some steps, one after the other, into maps of groups of channels: four bytes or two words.
 
     Args:
         pointers: of the arguments.
+        firing: whose `step` made them.
         place: of the first group at the first step.
         group_pitch: from group to group.
-        messages: (lanes,) bytes or words for each step.
-        lanes: neurons.
+        messages: of a vector of neurons, for each step.
     """
-    builder, steps, side = pointers.builder, len(messages), side_of(messages)
-    whole = joined(builder, messages)
-    order = [[step * lanes + side * g + c for step in range(steps) for c in range(side)] for g in range(lanes // side)]
+    builder, steps, lanes = pointers.builder, len(messages), int(messages[0].type.count)
+    if isinstance(firing, Firing) and steps % GROUP == 0:
+        quads = [firing.bytes_of(messages[n : n + GROUP]) for n in range(0, steps, GROUP)]
+        whole = joined(builder, [_turned(builder, quad, I64) for quad in quads])
+        order = _by_group(steps, lanes)
+    else:
+        side = 2
+        if isinstance(firing, Firing):
+            side, byte = GROUP, ir.VectorType(I8, lanes)
+            messages = [builder.trunc(firing.bytes_of([message]), byte) for message in messages]
+        whole = joined(builder, messages)
+        groups = range(lanes // side)
+        order = [[step * lanes + side * g + c for step in range(steps) for c in range(side)] for g in groups]
     for g, piece in enumerate(pieces(builder, whole, order)):
         pointers.store("arena", builder.add(place, builder.mul(group_pitch, ir.Constant(I64, g))), piece)
 
 
+def _turned(builder: Any, values: Any, kind: Any) -> Any:
+    """Bytes of four steps for each of four channels, from those of four channels for each step, or the other way round.
+
+    ``kind`` is that of the elements that are returned: of groups of channels (16 bytes each), pairs of int64.
+    """
+    bits = int(values.type.count) * int(values.type.element.width)
+    count = bits // 8
+    order = [16 * g + 4 * c + s for g in range(count // 16) for s in range(4) for c in range(4)]
+    (turned,) = pieces(builder, builder.bitcast(values, ir.VectorType(I8, count)), [order])
+    return builder.bitcast(turned, ir.VectorType(kind, bits // int(kind.width)))
+
+
+def _by_group(steps: int, lanes: int) -> list[list[int]]:
+    """For each group of channels its pairs of 8 bytes, four steps after the other."""
+    return [
+        [q * lanes // 2 + 2 * g + half for q in range(steps // GROUP) for half in range(2)]
+        for g in range(lanes // GROUP)
+    ]
+
+
 def load_messages(pointers: Pointers, place: Any, group_pitch: Any, steps: int, lanes: int) -> list[Any]:
-    """The inverse of `store_messages`: (lanes,) bytes for each step."""
-    builder, kind = pointers.builder, ir.VectorType(I8, GROUP * steps)
+    """The inverse of `send`: (lanes,) int32 for each step."""
+    builder, kind = pointers.builder, ir.VectorType(I32, lanes)
+    some = ir.VectorType(I8, GROUP * steps) if steps % GROUP else ir.VectorType(I64, steps // 2)
     found = [
-        pointers.load("arena", builder.add(place, builder.mul(group_pitch, ir.Constant(I64, g))), kind)
+        pointers.load("arena", builder.add(place, builder.mul(group_pitch, ir.Constant(I64, g))), some)
         for g in range(lanes // GROUP)
     ]
     whole = joined(builder, found)
-    order = [
-        [g * GROUP * steps + step * GROUP + c for g in range(lanes // GROUP) for c in range(GROUP)]
-        for step in range(steps)
+    if steps % GROUP:
+        order = [
+            [g * GROUP * steps + step * GROUP + c for g in range(lanes // GROUP) for c in range(GROUP)]
+            for step in range(steps)
+        ]
+        return [builder.zext(piece, kind) for piece in pieces(builder, whole, order)]
+    groups = _by_group(steps, lanes)
+    size = len(groups[0])
+    back = [[g * size + 2 * q + half for g in range(len(groups)) for half in range(2)] for q in range(steps // GROUP)]
+    words = [_turned(builder, quad, I32) for quad in pieces(builder, whole, back)]
+    low = ir.Constant(kind, [255] * lanes)
+    return [
+        builder.and_(builder.lshr(word, ir.Constant(kind, [8 * n] * lanes)), low) for word in words for n in range(4)
     ]
-    return pieces(builder, whole, order)
 
 
 def _fire(typing, cells, vectors, pixels, constant, arena, tables, sums, shared, places):
@@ -158,6 +193,7 @@ class _Fire:
         self, counts: tuple[int, int], constant: bool, context: Any, builder: Any, signature: Any, args: Any
     ) -> None:
         self.builder, (vectors, pixels) = builder, counts
+        align_stack(builder)
         names = ("cells", "vectors", "pixels", "constant", "arena", "tables", "sums")
         self.pointers = Pointers(context, builder, signature, args, names)
         cells = signature.args[0]
@@ -212,7 +248,7 @@ class _Fire:
         left = builder.sub(steps, done)
         state = loop(builder, left, state, lambda index, values: self.some(1, done, index, values))
         for which, (pixel, vector) in enumerate(self.parts):
-            counted = self.of(state, which)[1:3]
+            counted = self.firing.tally(self.of(state, which), self.steps)
             tally_up(self.pointers, self.along(self.blocks, self.next_block, pixel), vector, LANES, counted)
             if isinstance(self.firing, Valuing):
                 before = self.pointers.load("sums", self.peak, self.kind)
@@ -238,7 +274,8 @@ class _Fire:
                 sent[which].append(message)
         line = builder.add(self.out, builder.mul(begin, ir.Constant(I64, GROUP)))
         for which, (pixel, vector) in enumerate(self.parts):
-            groups = builder.mul(self.pitch, ir.Constant(I64, vector * LANES // side_of(sent[which])))
+            side = 2 if isinstance(self.firing, Valuing) else GROUP
+            groups = builder.mul(self.pitch, ir.Constant(I64, vector * LANES // side))
             place = builder.add(self.along(line, self.apart, pixel), groups)
-            store_messages(self.pointers, place, self.pitch, sent[which], LANES)
+            send(self.pointers, self.firing, place, self.pitch, sent[which])
         return [value for state in states for value in state]

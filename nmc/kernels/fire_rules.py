@@ -6,6 +6,7 @@ What a model does not have costs nothing: `Cells` says, by its type, what is com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -83,13 +84,33 @@ class Firing:
         """The state at the start of a window, of what `own_of` returns."""
         return [own[0], *[self._same(0)] * (self.width - 1)]
 
+    def tally(self, state: Sequence[Any], steps: Any) -> list[Any]:
+        """Spikes and updates that changed something, of the state after as many steps besides those of waiting."""
+        if self.rule != BINARY:
+            return list(state[1:3])
+        fired, all_steps = self._all(steps), self._all(self.builder.add(steps, self.wait))
+        return [self.builder.add(fired, state[1]), self.builder.add(all_steps, state[2])]
+
+    def bytes_of(self, messages: Sequence[Any]) -> Any:
+        """Messages of `step`, four at most, as the bytes of 32 bits."""
+        builder = self.builder
+        if self.rule != BINARY:
+            places = [builder.shl(message, self._same(8 * n)) for n, message in enumerate(messages)]
+            return reduce(builder.or_, places)
+        idle = [builder.and_(message, self._same(1 << 8 * n)) for n, message in enumerate(messages)]
+        return builder.xor(reduce(builder.or_, idle), self._same(sum(1 << 8 * n for n in range(len(messages)))))
+
     def prepared(self, own: Sequence[Any]) -> list[Any]:
         """What `own_of` returns, with what is computed of it once."""
+        builder = self.builder
+        if self.rule == BINARY:
+            # What a spike leaves at most; behind a reset to zero, nothing.
+            return [*own, builder.and_(builder.sub(self.high, own[3]), self.mask)]
         if self.rule != BURST:
             return list(own)
         kind = ir.VectorType(ir.FloatType(), self.kind.count)
         one = ir.Constant(kind, [1.0] * self.kind.count)
-        return [*own, self.builder.fdiv(one, self.builder.sitofp(own[3], kind))]
+        return [*own, builder.fdiv(one, builder.sitofp(own[3], kind))]
 
     def _decayed(self, x: Any, kept: Any) -> Any:
         """``sign(x) * ((|x| * kept) >> 12)`` in 32 bits: in two parts, because the product needs 36."""
@@ -135,11 +156,16 @@ class Firing:
 
     def wait_step(self, state: Sequence[Any], total: Any, own: Sequence[Any]) -> list[Any]:
         """One step in which no potential is compared with a threshold: the state after it; arguments as `step`."""
-        x, moved, more = self._potential(state, total, own)
-        return [x, state[1], self.builder.add(state[2], self.builder.zext(moved, self.kind)), *more]
+        builder = self.builder
+        x, changed, more = self._potential(state, total, own)
+        x = self._clipped(x)
+        moved = self._either(changed, builder.icmp_signed("!=", x, state[0]))
+        step = self._same(-1 if self.rule == BINARY else 1)
+        counted = builder.not_(moved) if self.rule == BINARY else moved
+        return [x, state[1], builder.select(counted, builder.add(state[2], step), state[2]), *more]
 
     def step(self, state: Sequence[Any], total: Any, own: Sequence[Any]) -> tuple[list[Any], Any]:
-        """One step: the state after it, and the messages as bytes.
+        """One step: the state after it, and the messages, in the form of `bytes_of`.
 
         Args:
             state: before it, of `start`.
@@ -147,41 +173,79 @@ class Firing:
             own: of `prepared`.
         """
         builder = self.builder
-        x, moved, more = self._potential(state, total, own)
+        x, changed, more = self._potential(state, total, own)
         # A neuron that still rests stays as it is.
         awake = builder.icmp_signed("==", more[-1], self._same(0)) if self.rests else None
         if self.rule == BINARY:
-            fired = builder.icmp_signed(">=", x, own[2])
-            fired = fired if awake is None else builder.and_(fired, awake)
-            taken, message = own[3], builder.zext(fired, self.byte)
+            after, counted, fired, message = self._once(state, x, changed, awake, own)
         else:
-            many = self._burst(x, own) if self.rule == BURST else self._signed(x, own, more[0])
-            many = many if awake is None else builder.select(awake, many, self._same(0))
-            fired = builder.icmp_signed("!=", many, self._same(0))
-            taken, message = builder.mul(many, own[3]), builder.trunc(builder.add(many, self.zero), self.byte)
-            if self.rule == SIGNED:
-                more[0] = builder.add(more[0], many)
+            after, counted, fired, message = self._often(state, x, changed, awake, own, more)
         if awake is not None:
             later = builder.select(awake, more[-1], builder.sub(more[-1], self._same(1)))
             more[-1] = builder.select(fired, self.rest, later)
+        return [after, *counted, *more], message
+
+    def _once(
+        self, state: Sequence[Any], x: Any, changed: Any, awake: Any, own: Sequence[Any]
+    ) -> tuple[Any, list[Any], Any, Any]:
+        """The potential after a step with one spike at most, both counts, who fired, and a mask of who did not.
+
+        Who fires is beyond its threshold and never below the smallest potential; who does not is never above the
+        largest. So either limit meets one of the two, and each step waits for four operations of the one before.
+        What is counted is less the steps without a spike, and less those in which nothing happened at all: `tally`
+        makes the two counts of them. Nothing is inverted, of which the optimiser would make comparisons.
+        """
+        builder, (_, _, bar, taken, _, cap) = self.builder, own
+        idle = builder.ashr(builder.sub(x, bar), self._same(31))
+        if awake is not None:
+            idle = builder.or_(idle, builder.sext(builder.not_(awake), self.kind))
+        reset, x = self._least(builder.sub(x, taken), cap), self._most(x, self.low)
+        after = builder.xor(builder.and_(builder.xor(x, reset), idle), reset)
+        moved = self._either(changed, builder.icmp_signed("!=", x, state[0]))
+        still = builder.select(moved, state[2], builder.add(state[2], idle))
+        fired = builder.icmp_signed("==", idle, self._same(0)) if self.rests else None
+        return after, [builder.add(state[1], idle), still], fired, idle
+
+    def _often(
+        self, state: Sequence[Any], x: Any, changed: Any, awake: Any, own: Sequence[Any], more: list[Any]
+    ) -> tuple[Any, list[Any], Any, Any]:
+        """The same with any other rule, and the messages; those that a guarded rule adds up are kept in ``more``."""
+        builder = self.builder
+        x = self._clipped(x)
+        moved = self._either(changed, builder.icmp_signed("!=", x, state[0]))
+        many = self._burst(x, own) if self.rule == BURST else self._signed(x, own, more[0])
+        many = many if awake is None else builder.select(awake, many, self._same(0))
+        fired = builder.icmp_signed("!=", many, self._same(0))
+        if self.rule == SIGNED:
+            more[0] = builder.add(more[0], many)
+        taken = builder.mul(many, own[3])
         after = builder.select(fired, builder.and_(builder.sub(x, taken), self.mask), x)
-        moved = builder.or_(moved, fired)
-        count, changed = (builder.zext(some, self.kind) for some in (fired, moved))
-        return [after, builder.add(state[1], count), builder.add(state[2], changed), *more], message
+        counts = [builder.zext(some, self.kind) for some in (fired, builder.or_(moved, fired))]
+        counted = [builder.add(before, count) for before, count in zip(state[1:3], counts, strict=True)]
+        return after, counted, fired, builder.add(many, self.zero)
 
     def _potential(self, state: Sequence[Any], total: Any, own: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
-        """The potential before anything fires, whether it or the current changed, and the rest of the state."""
+        """The potential before anything fires or limits it, whether the current changed, and the rest of the state."""
         builder, (v, _, _, *more) = self.builder, state
-        x, moved = v, None
+        x, changed = v, None
         if self.leaky:
             place = int(self.rule == SIGNED)
             current = self._current(more[place], total)
-            moved, x, total = builder.icmp_signed("!=", current, more[place]), self._decayed(v, self.keep_v), current
+            changed, x, total = builder.icmp_signed("!=", current, more[place]), self._decayed(v, self.keep_v), current
             more[place] = current
         x = builder.add(x, builder.add(total, own[1]))
-        x = builder.select(builder.icmp_signed("<", x, self.low), self.low, x)
-        x = builder.select(builder.icmp_signed(">", x, self.high), self.high, x)
         if self.rests:
             x = builder.select(builder.icmp_signed("==", more[-1], self._same(0)), x, v)
-        other = builder.icmp_signed("!=", x, v)
-        return x, other if moved is None else builder.or_(moved, other), list(more)
+        return x, changed, list(more)
+
+    def _least(self, one: Any, other: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed("<", one, other), one, other)
+
+    def _most(self, one: Any, other: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed(">", one, other), one, other)
+
+    def _clipped(self, x: Any) -> Any:
+        return self._least(self._most(x, self.low), self.high)
+
+    def _either(self, changed: Any, moved: Any) -> Any:
+        return moved if changed is None else self.builder.or_(changed, moved)

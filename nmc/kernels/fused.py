@@ -286,6 +286,10 @@ def _bounds(network: Network, population: Population, levels: Mapping[str, tuple
 def _fits(network: Network, population: Population, levels: Mapping[str, tuple[int, int]]) -> bool:
     """Whether no sum and no potential leaves 32 bits, and no current wraps."""
     neuron, total = population.neuron, _bounds(network, population, levels)
+    # Who fires is never below the smallest potential, who does not never above the largest.
+    limits = parameters_of(neuron).threshold
+    if limits.min(initial=0) < 0 or (isinstance(neuron, LIF) and limits.max(initial=0) >= STATE_LIMIT - 1):
+        return False
     threshold, bias, v0, _ = (float(np.abs(values).max(initial=0)) for values in parameters_of(neuron))
     spec = network.by_input.get(population.name)
     if spec is not None:

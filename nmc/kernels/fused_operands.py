@@ -265,6 +265,8 @@ class Segments:
 
     rows: list[tuple[int, ...]] = field(default_factory=list)
     offsets: list[IndexArray] = field(default_factory=list)
+    runs: list[tuple[int, ...]] = field(default_factory=list)
+    edges: list[int] = field(default_factory=list)
     weights: list[NDArray[np.int8]] = field(default_factory=list)
     block: int = 0
     """First segment of the block that is being laid out."""
@@ -298,6 +300,52 @@ class Segments:
         fresh = int(all(row[0] != group for row in self.rows[self.block :]))
         first, place = sum(map(len, self.offsets)), sum(map(len, self.weights))
         strides = (conv.stride[0] * source.row, conv.stride[1] * source.pixel)
-        self.rows.append((group, base, *strides, step, step * ROWS, first, len(keep), place, fresh))
+        numbers = (group, base, *strides, step, step * ROWS, first, len(keep), place, fresh)
+        runs = runs_of(offset.reshape(kh, -1), keep, GROUP * source.held)
+        self.rows.append((*numbers, len(self.runs), len(self.edges), GROUP * source.held))
+        self.runs += [(start, count, place + first * lanes * GROUP) for _, start, count, first in runs]
+        self.edges += edges_of(conv, source, runs, groups)
         self.offsets.append(offset.reshape(-1)[keep])
         self.weights.append(np.ascontiguousarray(laid[keep]).reshape(-1).view(np.int8))
+
+
+def runs_of(offset: IndexArray, keep: IndexArray, pitch: int) -> list[tuple[int, int, int, int]]:
+    """Groups that lie one behind the other: row of the weights, first offset, how many, the first one's number.
+
+    Args:
+        offset: (rows of weights, groups), within the arena.
+        keep: flat numbers of the groups that have weights.
+        pitch: from group to group.
+    """
+    row, at = keep // offset.shape[1], offset.reshape(-1)[keep]
+    breaks = np.flatnonzero((np.diff(at) != pitch) | (np.diff(row) != 0)) + 1
+    starts = [0, *breaks.tolist()] if len(keep) else []
+    ends = [*starts[1:], len(keep)]
+    return [(int(row[n]), int(at[n]), end - n, n) for n, end in zip(starts, ends, strict=True)]
+
+
+def edges_of(conv: Conv2d, source: Maps, runs: Sequence[tuple[int, int, int, int]], groups: int) -> list[int]:
+    """What of the runs meets the map: for each row the first run and the end, for each column groups to skip, to drop.
+
+    Cells around a map whose messages count from another zero are no zeros: all runs take part.
+    """
+    _, height, width = conv.out_shape
+    kh, kw = conv.weight.shape[2:]
+    ys, xs = [(0, kh)] * height, [(0, kw)] * width
+    if source.zero == 0:
+        ys = _inside(conv, 0, height, source.shape[1])
+        # Only where every run is a whole row of weights do its ends belong to columns.
+        if all(count == kw * groups for _, _, count, _ in runs):
+            xs = _inside(conv, 1, width, source.shape[2])
+    rows = np.array([row for row, *_ in runs], dtype=np.int64)
+    found = [int(n) for pair in ys for n in np.searchsorted(rows, pair)]
+    return found + [n for low, high in xs for n in (low * groups, (kw - high) * groups)]
+
+
+def _inside(conv: Conv2d, axis: int, count: int, size: int) -> list[tuple[int, int]]:
+    """For each place along an axis: the first tap within the map, and the first behind it."""
+    taps, apart = conv.weight.shape[2 + axis], conv.dilation[axis]
+    first = np.arange(count) * conv.stride[axis] - conv.pads[axis]
+    low = np.clip(-(first // apart), 0, taps)
+    high = np.clip((size - 1 - first) // apart + 1, low, taps)
+    return [(int(a), int(b)) for a, b in zip(low, high, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nmc.ir.neurons import STATE_LIMIT
 from nmc.kernels.compiled import compiled
-from nmc.kernels.dot_fire import dot_fire
+from nmc.kernels.dot_fire import at_once, dot_fire
 from nmc.kernels.fire import fire
 from nmc.kernels.fire_rules import OWN, Cells
 from nmc.kernels.fused_sums import block_of, chain_of, keep, layer_row, pixel_sums, whole_sums
@@ -38,28 +38,35 @@ def _shared(row):
 def _fused_pixels(tier, vectors, pixels, arena, tables, row, block, y, x):
     """A few pixels of one block, sums and neurons."""
     own, out, tally = _places(row, block[0], y, x)
-    at = (own, row.own_pitch, out, row.out_pixel, row.out_group, tally, 2 * row.padded)
+    at = (own, out, row.out_pixel, row.out_group, tally, 2 * row.padded)
     dot_fire(tier, vectors, pixels, arena, tables, _shared(row), chain_of(row, block, y, x), at)
 
 
 @compiled()
 def _fused_layer(tier, arena, tables, row):
-    """A layer whose sums never leave the registers; narrow blocks two pixels at a time.
+    """A layer whose sums never leave the registers, a few pixels at a time.
 
     The updates of a neuron, each of which waits for the one before, then run beside those of others.
     """
     blocks = tables.blocks
+    together = row.own_pitch == 0 and row.steps % GROUP == 0
     for number in range(row.blocks, row.blocks_end):
         block = block_of(blocks, number)
+        few = at_once(tier, (1, 1)) if block[1] == 2 else at_once(tier, (1,))
         for y in range(row.height):
-            if block[1] == 2:
-                for x in range(row.width):
+            x = 0
+            while few > 1 and together and x + few <= row.width:
+                if block[1] == 2:
+                    _fused_pixels(tier, (1, 1), (1, 1), arena, tables, row, block, y, x)
+                else:
+                    _fused_pixels(tier, (1,), (1, 1, 1, 1), arena, tables, row, block, y, x)
+                x += few
+            while x < row.width:
+                if block[1] == 2:
                     _fused_pixels(tier, (1, 1), (1,), arena, tables, row, block, y, x)
-            else:
-                for x in range(0, row.width - 1, 2):
-                    _fused_pixels(tier, (1,), (1, 1), arena, tables, row, block, y, x)
-                if row.width % 2 == 1:
-                    _fused_pixels(tier, (1,), (1,), arena, tables, row, block, y, row.width - 1)
+                else:
+                    _fused_pixels(tier, (1,), (1,), arena, tables, row, block, y, x)
+                x += 1
 
 
 @compiled(inline="always")

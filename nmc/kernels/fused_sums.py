@@ -114,6 +114,7 @@ def chain_of(row, block, y, x):
     """The numbers of a chain, as `nmc.kernels.dot_fire` takes them."""
     return (
         row.steps,
+        row.height,
         y,
         x,
         block[2],

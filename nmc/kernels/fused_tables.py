@@ -29,8 +29,18 @@ only, neurons elsewhere; sums of words, whose neurons send values."""
 
 WORD = (1 << 31) - 1
 
+NEVER = 1 << 30
+"""A threshold that no potential reaches: the difference of the two has room in 32 bits."""
+
 FEW = 8
 """Pixels whose sums are in memory at once: a call of a kernel costs as much as some of its steps."""
+
+
+SEGMENT = 14
+"""Numbers of a row of segments."""
+
+_LINE = 64
+"""Bytes of a line of the cache."""
 
 
 class Row(NamedTuple):
@@ -106,10 +116,14 @@ class LayerTables(NamedTuple):
     Attributes:
         layers: (L, fields of `Row`).
         blocks: (B, 3): first channel, vectors, first segment.
-        segments: (S, 11): accumulator group, base, row and pixel stride, stride of a step and of
-            `ROWS` steps, first offset, number of offsets, first weight, whether it is the group's first, and
-            (chained sums) where in ``shifts`` the left shift of what was added before it lies.
+        segments: (S, 14): accumulator group, base, row and pixel stride, stride of a step and of
+            `ROWS` steps, first offset, number of offsets, first weight, whether it is the group's first; and for
+            chained sums: where in ``shifts`` the left shift of what was added before it lies, first run, where its
+            numbers in ``edges`` begin, and from group to group.
         offsets: within the arena, of each group of four channels.
+        runs: (R, 3): offset of the first of some groups that lie one behind the other, how many, first weight.
+        edges: for each row of a map the first run that meets its source, of this segment's, and the first behind
+            them; then for each column how many groups of every run to skip, and how many to drop.
         weights: int8, (offsets, lanes, 4) for each segment.
         lanes: (K, 5): base, row, pixel and group stride, first scale.
         scales: int32, in units of v.
@@ -122,6 +136,8 @@ class LayerTables(NamedTuple):
     blocks: IndexArray
     segments: IndexArray
     offsets: IndexArray
+    runs: IndexArray
+    edges: IndexArray
     weights: NDArray[np.int8]
     lanes: IndexArray
     scales: Array
@@ -258,7 +274,8 @@ class Layout:
         """Set the shift before each of the last segments: only the first of them has one."""
         for number in range(begins, len(self.segments.rows)):
             shift = left if number == begins else np.zeros_like(left)
-            self.segments.rows[number] += (self._append("shifts", shift),)
+            row = self.segments.rows[number]
+            self.segments.rows[number] = (*row[:10], self._append("shifts", shift), *row[10:])
 
     def _sums(self, sums: Sequence[Sum], channels: int) -> tuple[Array, Array]:
         """What each sum starts from (the projection bias, less what the zeros of messages add), and its shifts."""
@@ -281,14 +298,25 @@ class Layout:
         return LayerTables(
             layers=np.array(self.rows, dtype=np.int64).reshape(-1, len(Row._fields)),
             blocks=np.array(self.blocks, dtype=np.int64).reshape(-1, 3),
-            segments=np.array(self.segments.rows, dtype=np.int64).reshape(-1, 11),
+            segments=np.array(self.segments.rows, dtype=np.int64).reshape(-1, SEGMENT),
             offsets=np.concatenate([empty, *self.segments.offsets]).astype(np.int64),
-            weights=np.concatenate([np.zeros(0, dtype=np.int8), *self.segments.weights]),
+            runs=np.array(self.segments.runs, dtype=np.int64).reshape(-1, 3),
+            edges=np.array(self.segments.edges, dtype=np.int64),
+            weights=_aligned(np.concatenate([np.zeros(0, dtype=np.int8), *self.segments.weights])),
             lanes=np.array(self.lanes, dtype=np.int64).reshape(-1, 5),
             pools=np.array(self.pools, dtype=np.int64).reshape(-1, 9),
             tally=np.zeros(self.tallied, dtype=np.int32),
             **parts,
         )
+
+
+def _aligned(values: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A copy that begins with a line of the cache: a vector across two lines takes two reads."""
+    whole = np.empty(len(values) + _LINE, dtype=np.int8)
+    begin = -whole.ctypes.data % _LINE
+    held = whole[begin : begin + len(values)]
+    held[:] = values
+    return held
 
 
 def own_of(population: Population, channels: int, strict: int, drive: Array | None = None) -> Array:
@@ -304,11 +332,14 @@ def own_of(population: Population, channels: int, strict: int, drive: Array | No
         drive: (n,) input that takes the place of the bias.
     """
     own, shape = parameters_of(population.neuron), population.shape
-    values = [own.v0, own.bias if drive is None else drive, own.threshold + strict, own.threshold, own.second]
+    bar = own.threshold + strict
+    if strict:
+        bar = np.where(bar < STATE_LIMIT, bar, NEVER)
+    values = [own.v0, own.bias if drive is None else drive, bar, own.threshold, own.second]
     by_channel = drive is None and all(v.size == 1 or v.shape == (shape[0], *(1,) * (len(shape) - 1)) for v in values)
     pixels, count = 1 if by_channel else population.neurons // shape[0], shape[0]
     laid = np.zeros((pixels, channels, OWN), dtype=np.int32)
-    laid[:, :, 2:4] = WORD
+    laid[:, :, 2:4] = NEVER
     for which, value in enumerate(values):
         full = value if value is drive else flat(np.asarray(value), shape)
         laid[:, :count, which] = full.reshape(-1, count)[:pixels]
@@ -352,7 +383,7 @@ def _silent(part: Sum) -> NDArray[np.bool_]:
 def with_model(row: Row, model: Model, wait: int) -> Row:
     """A row with what its neurons share."""
     return row._replace(
-        limit=WORD if model.kind == IDEAL else STATE_LIMIT - 1,
+        limit=NEVER if model.kind == IDEAL else STATE_LIMIT - 1,
         keep=-1 if model.subtract else 0,
         wait=wait,
         levels=min(model.levels, WORD),

@@ -28,6 +28,18 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
     )
 
 
+def align_stack(builder: Any) -> None:
+    """Let the stack begin with a line of the cache, so that no vector that finds no register crosses one.
+
+    The compiler does so for vectors that have a name and not for those: so one is named, and shown to a piece of
+    assembly without instructions, through which the compiler does not look.
+    """
+    slot = cgutils.alloca_once(builder, ir.VectorType(I32, 16))
+    slot.align = 64
+    kind = ir.FunctionType(ir.VoidType(), [slot.type])
+    builder.call(ir.InlineAsm(kind, "", "r", side_effect=True), [slot])
+
+
 class Pointers:
     """Addresses into the array arguments of an intrinsic, those inside named tuples included.
 
