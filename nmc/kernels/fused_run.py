@@ -43,19 +43,16 @@ class Worker:
         # Where the layers are not run by one call: neurons of their own, other neurons, or another tier.
         found = next((layer.cells for layer in fused.layers if isinstance(layer.cells, Values)), None)
         self.forms = [(self.tier_of(layer), layer.cells or found) for layer in fused.layers]
-        program = fused.program
-        if gathered is not None:
-            self._gather({number: program.gathers[number] for number in gathered})
-        else:
-            self._choose(program.routed.rates)
+        # A first result does not wait for more kernels to be compiled.
+        self.chooses = gathered is None
+        self._gather({number: fused.program.gathers[number] for number in gathered or ()})
 
-    def _choose(self, rates: Mapping[str, float]) -> None:
-        """Let layers add up rows where these rates, messages per neuron and step, make that the faster way.
-
-        Without rates none does so, and the first sample will tell.
-        """
-        self.knows_rates = all(layer.population.name in rates for layer in self.fused.layers)
-        self._gather(chosen(self.fused, self.tier, rates) if self.knows_rates else {})
+    def _choose(self) -> None:
+        """Let layers add up rows where the rates of the calibration, or else of the last sample, make that faster."""
+        rates = self.fused.program.routed.rates
+        known = all(layer.population.name in rates for layer in self.fused.layers)
+        self._gather(chosen(self.fused, self.tier, rates if known else self._rates()))
+        self.chooses = False
 
     def _gather(self, plans: Mapping[int, Gather]) -> None:
         """Let these layers add up rows, and find out which layers one call can run."""
@@ -115,8 +112,8 @@ class Worker:
                 run_grouped(tier, layer.cells, self.arena, self.tables, self.sums, begin, end)
             else:
                 run_layers(tier, self.arena, self.tables, self.sums, self.totals, sample, self.readouts, begin, end)
-        if self.gathered is None and not self.knows_rates:
-            self._choose(self._rates())
+        if self.chooses:
+            self._choose()
         return self._read(read)
 
     def _read(self, found: dict[str, Array]) -> dict[str, Array]:

@@ -116,3 +116,13 @@ def test_few_spikes_and_many_channels_make_rows_faster():
     for tier in TIERS:
         assert set(chosen(program.fused, tier, dict.fromkeys(names, 0.01))) >= {2}
         assert not chosen(program.fused, TIERS[0], dict.fromkeys(names, 0.9))
+
+
+def test_a_thread_chooses_after_its_first_sample():
+    network = network_of(64, 128, side=3, threshold=60000)
+    program, inputs = build_tables(random_mapping(network, 0)), inputs_of(network, 3)
+    run = execute_fused(program.fused, inputs, TIERS[0], keep_messages=True, threads=1)
+    assert_equal(run, execute_steps(program, inputs, keep_messages=True))
+    (worker,) = program.fused.spare
+    assert 2 in worker.gatherer.plans
+    assert run.fired[program.slots_by_population["a"]].sum() > 0
