@@ -332,10 +332,7 @@ def own_of(population: Population, channels: int, strict: int, drive: Array | No
         drive: (n,) input that takes the place of the bias.
     """
     own, shape = parameters_of(population.neuron), population.shape
-    bar = own.threshold + strict
-    if strict:
-        bar = np.where(bar < STATE_LIMIT, bar, NEVER)
-    values = [own.v0, own.bias if drive is None else drive, bar, own.threshold, own.second]
+    values = [own.v0, own.bias if drive is None else drive, own.threshold + strict, own.threshold, own.second]
     by_channel = drive is None and all(v.size == 1 or v.shape == (shape[0], *(1,) * (len(shape) - 1)) for v in values)
     pixels, count = 1 if by_channel else population.neurons // shape[0], shape[0]
     laid = np.zeros((pixels, channels, OWN), dtype=np.int32)
