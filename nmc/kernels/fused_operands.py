@@ -320,7 +320,7 @@ def runs_of(offset: IndexArray, keep: IndexArray, pitch: int) -> list[tuple[int,
     row, at = keep // offset.shape[1], offset.reshape(-1)[keep]
     breaks = np.flatnonzero((np.diff(at) != pitch) | (np.diff(row) != 0)) + 1
     starts = [0, *breaks.tolist()] if len(keep) else []
-    ends = [*starts[1:], len(keep)]
+    ends = [*starts[1:], len(keep)] if len(keep) else []
     return [(int(row[n]), int(at[n]), end - n, n) for n, end in zip(starts, ends, strict=True)]
 
 

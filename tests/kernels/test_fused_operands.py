@@ -70,3 +70,7 @@ def test_runs_within_the_edges_are_the_groups_that_meet_the_map(channels: int, s
                 and conv.weight[:, :, ky, kx].any()
             ]
             assert taken == wanted
+
+
+def test_a_layer_without_weights_has_no_runs():
+    assert runs_of(np.zeros((1, 4), dtype=np.int64), np.zeros(0, dtype=np.int64), 4) == []
