@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nmc.ir.connectivity import Connectivity, Conv2d, Skip
-from nmc.kernels.fused_operands import Maps, Segments, as_convolution
+from nmc.kernels.fused_operands import Maps, Segments, as_convolution, runs_of
 
 
 def test_groups_are_spread() -> None:
@@ -72,5 +72,5 @@ def test_runs_within_the_edges_are_the_groups_that_meet_the_map(channels: int, s
             assert taken == wanted
 
 
-def test_a_layer_without_weights_has_no_runs():
+def test_a_layer_without_weights_has_no_runs() -> None:
     assert runs_of(np.zeros((1, 4), dtype=np.int64), np.zeros(0, dtype=np.int64), 4) == []
