@@ -41,7 +41,7 @@ def error(network: Network, seed: int = 4) -> float:
     return float(((got - expected) ** 2).mean() / expected.var())
 
 
-@pytest.mark.parametrize("bits", [3, 4])
+@pytest.mark.parametrize("bits", [pytest.param(3, marks=pytest.mark.slow), 4])
 def test_few_bits_lose_less_than_by_rounding_alone(bits: int) -> None:
     """On inputs that nothing was fitted to."""
     plain = sum(error(graded(seed, bits=bits, refit=False), seed) for seed in range(2))
