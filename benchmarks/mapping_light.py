@@ -42,7 +42,7 @@ from nmc.passes.partition.traffic import packets_per_step
 from nmc.passes.place import placement_pass
 from nmc.passes.route import RouteXY
 
-STAGES = ("least", "split", "partition", "place", "route", "check")
+STAGES = ("split", "least", "partition", "place", "route", "check")
 SAMPLES = 2
 
 Made = TypeVar("Made")
@@ -89,8 +89,10 @@ def mapped(network: Network, target: Target, row: Row) -> None:
     inputs = np.random.default_rng(0).random((SAMPLES, *network.input_shape), dtype=np.float32)
     context = Context(target, DiagnosticSink(), NoInputs(inputs), 0)
     row.neurons = sum(p.neurons for p in network.populations)
-    row.least, row.limit = row.timed("least", lambda: least_cores(DemandModel.of(network, target, {})))
     split = row.timed("split", lambda: SplitFanIn().run(network, context))
+    if not isinstance(split, Network):
+        raise TypeError("no network")
+    row.least, row.limit = row.timed("least", lambda: least_cores(DemandModel.of(split, target, {})))
     cut = row.timed("partition", lambda: PartitionOverlap().run(split, context))
     if not isinstance(cut, Partitioned):
         raise TypeError("no partition")

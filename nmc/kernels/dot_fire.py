@@ -54,8 +54,7 @@ def _dot_fire(typing, tier, vectors, pixels, arena, tables, shared, chain, at):
 dot_fire: Any = intrinsic(_dot_fire)
 
 
-@intrinsic
-def at_once(typing, tier, vectors):
+def _at_once(typing, tier, vectors):
     """Pixels whose sums of four steps have room in the registers; their neurons then wait for each other less."""
     wide = tier.instance_class in (Vnni512, Bytes512)
 
@@ -63,6 +62,9 @@ def at_once(typing, tier, vectors):
         return ir.Constant(I64, 4 // len(vectors) if wide else 1)
 
     return types.int64(tier, vectors), codegen
+
+
+at_once: Any = intrinsic(_at_once)
 
 
 def _dot_sum(typing, tier, vectors, arena, tables, sums, at, chain):

@@ -14,7 +14,9 @@ from nmc.ir.neurons import IF, LIF, IdealIntegrator, Integrator
 from nmc.ir.reference import per_channel
 from nmc.kernels.calibrate_rows import Rows
 from nmc.kernels.calibrate_solve import Jitter, ridge
+from nmc.passes.quantize.clip_weights import coarse
 from nmc.passes.quantize.quantize_rate import Quantizer, StoredLayer
+from nmc.passes.quantize.reconstruct_weights import Reconstruction
 from nmc.passes.quantize.refit_weights import (
     INPUTS_MAX,
     JITTER_ROWS,
@@ -65,6 +67,7 @@ class LayerTask:
         timesteps: T.
         quantizer: of the target.
         timed: whether neurons that fire hear it: then it matters when its spikes come.
+        reconstruction: how its weights are rounded; None: each to the nearest.
     """
 
     population: Population
@@ -77,6 +80,7 @@ class LayerTask:
     timesteps: int
     quantizer: Quantizer
     timed: bool = True
+    reconstruction: Reconstruction | None = None
 
     @property
     def top(self) -> Array:
@@ -101,6 +105,9 @@ class CalibratedLayer:
 def calibrate_layer(task: LayerTask, effort: Effort) -> CalibratedLayer:
     """The layer with weights and neurons that fit what its sources send."""
     neuron = task.population.neuron
+    if coarse(task.quantizer.grid):
+        given = task.incoming, task.patches, task.timesteps, task.quantizer
+        task = replace(task, reconstruction=Reconstruction.of(*given))
     match neuron:
         case IF():
             return _spiking(task, neuron, effort)
@@ -265,6 +272,7 @@ def _drive(task: LayerTask, stored: StoredLayer, evenness: float) -> LayerDrive:
 
 def _with_neuron(task: LayerTask, layer: _Layer, effort: Effort, like: _Tried | None = None) -> _Tried:
     """The best neurons for a layer's weights; those of a layer ``like`` it are only refined."""
+    real, layer = layer, _rounded(task, layer)
     stored = task.quantizer.store(layer.population, layer.projections)
     drive = _drive(task, stored, effort.evenness)
     start = None if like is None else (like.found, like.unit)
@@ -277,7 +285,14 @@ def _with_neuron(task: LayerTask, layer: _Layer, effort: Effort, like: _Tried | 
         drive = _drive(task, again, effort.evenness)
         found = match_means(drive, _as_stored(task, drive.stored))
         done = _applied(done, again, found)
-    return _Tried(layer, done, found, again.unit)
+    return _Tried(real, done, found, again.unit)
+
+
+def _rounded(task: LayerTask, layer: _Layer) -> _Layer:
+    """The layer with weights that are stored as they are, where rounding is more than taking the nearest."""
+    if task.reconstruction is None:
+        return layer
+    return layer.changed(*task.reconstruction.rounded(layer.population, layer.projections, task.timesteps))
 
 
 def _as_stored(task: LayerTask, neuron: LIF) -> Candidate:
@@ -308,6 +323,7 @@ def _readout(task: LayerTask, neuron: IdealIntegrator, effort: Effort) -> Calibr
         fitted = refit_readout(fit, task.drive, task.rows.parameter(neuron.bias))
         if fitted is not None:
             layer = layer.changed(_merged(task, fitted[0]), fitted[1])
+    layer = _rounded(task, layer)
     stored = task.quantizer.store(layer.population, layer.projections)
     if not isinstance(stored.neuron, Integrator):
         raise TypeError(f"{type(stored.neuron).__name__} is no read-out")
