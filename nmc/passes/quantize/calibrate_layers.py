@@ -10,7 +10,7 @@ import numpy as np
 
 from nmc.ir.connectivity import Array
 from nmc.ir.network import Network, Population, Projection
-from nmc.ir.neurons import IF, IdealIntegrator, Source
+from nmc.ir.neurons import IF, IdealIntegrator, Signed, Source
 from nmc.ir.reference import encode
 from nmc.kernels.calibrate_respond import respond
 from nmc.kernels.calibrate_rows import Rows
@@ -35,7 +35,9 @@ class CalibrateLayers:
     A network with loops is left as it is: what a loop brings depends on the layer itself.
 
     Attributes:
-        rows: per layer, at most.
+        rows: per layer, at most, for windows of `ROW_STEPS` steps and more; shorter ones take up to four times
+            as many. The less a count says, the more of them a fit needs: ResNet-20 at T=4, 512 images, 0.237 with
+            16,384 rows and 0.227 with 65,536; with signed spikes 0.158 and 0.148.
         rounds: of the search; 0 keeps the neurons and only corrects the biases.
         refit: whether weights may change.
         feedback: times that the weights are fitted to what the spikes leave of the activations.
@@ -49,6 +51,8 @@ class CalibrateLayers:
             Measured as above (256 samples, 512 other training images, no feedback): 0.093 at 0,
             0.088 at 0.3, 0.089 at 0.5; 0.104 with neither evenness nor smoothness. At 0 a search that
             moves potential and bias together too leaves 0.121: it is better for each layer alone.
+            Neither it nor smoothness nor feedback is used where neurons take spikes back (signed): too early a spike
+            is no error then. Measured at T=4 (256 images): 0.178 with all three, 0.169 with none.
         bits: of a weight, as quantize-rate will store it.
         thresholds: distinct ones of a layer, as quantize-rate will store them.
     """
@@ -73,7 +77,7 @@ class CalibrateLayers:
         """The same network with other numbers."""
         if program.recurrent:
             return program
-        run = _Run(self, program, context)
+        run = _Run(self._for(program), program, context)
         populations: list[Population] = []
         projections: dict[str, Projection] = {}
         for number, population in enumerate(program.populations):
@@ -83,6 +87,13 @@ class CalibrateLayers:
             context.progress(f"calibrate {population.name}", (number + 1) / len(program.populations))
         ordered = tuple(projections[p.name] for p in program.projections)
         return replace(program, populations=tuple(populations), projections=ordered, scales=run.scales)
+
+    def _for(self, network: Network) -> CalibrateLayers:
+        """The options, without those that a network with signed spikes has no use for."""
+        neurons = (population.neuron for population in network.populations)
+        if any(isinstance(neuron, IF) and isinstance(neuron.fire, Signed) for neuron in neurons):
+            return replace(self, feedback=0, smoothness=0.0, evenness=0.0)
+        return self
 
 
 class _Run:
@@ -154,10 +165,11 @@ class _Run:
             )
 
     def _row_count(self, incoming: Sequence[Projection]) -> int:
-        """Fewer rows than asked for where their patches would take too much memory."""
+        """More rows than asked for where windows are short, fewer where their patches would take too much memory."""
         steps = self.network.timesteps
+        wanted = self.options.rows * int(np.clip(ROW_STEPS // steps, 1, ROWS_MORE))
         inputs = sum(int(p.connectivity.weight.size // p.connectivity.out_shape[0]) for p in incoming)
-        return max(min(self.options.rows, PATCH_BYTES // max(inputs * steps, 1)), 256)
+        return max(min(wanted, PATCH_BYTES // max(inputs * steps, 1)), 256)
 
     def _refolded(self, projection: Projection) -> Projection:
         """The projection with its source's new decode scale instead of the old one."""
@@ -178,6 +190,9 @@ class _Run:
             if self._left[projection.source] == 0:
                 del self.sent[projection.source]
 
+
+ROW_STEPS, ROWS_MORE = 16, 4
+"""Windows with fewer steps take more rows, up to so many times as many."""
 
 PATCH_BYTES = 1 << 28
 """Budget for the patches of one layer."""

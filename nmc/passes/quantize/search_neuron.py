@@ -23,6 +23,10 @@ ZERO_RESET_FRACTIONS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0,
 POTENTIALS = (-2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 """Initial potentials tried, in thresholds."""
 
+SIGNED_POTENTIALS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+"""Of neurons that take spikes back: nothing is gained by holding them back at first. Measured on ResNet-20 at T=4 (256
+images): 0.160 with these, 0.169 with `POTENTIALS`."""
+
 BIASES = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5)
 """Shifts of the bias tried, in thresholds per window."""
 
@@ -207,7 +211,8 @@ class _Search:
         ones = np.ones(len(self.error))
         for fraction in FRACTIONS if subtract else ZERO_RESET_FRACTIONS:
             self._try(fraction * ones, self.potential, self.shift)
-        for potential in POTENTIALS:
+        signed = isinstance(self.drive.stored.fire, Signed)
+        for potential in SIGNED_POTENTIALS if signed else POTENTIALS:
             self._try(self.fraction, potential * ones, self.shift)
         for share in LEAK_SHARES if self.drive.leaked else ():
             self._try(self.fraction, self.potential, share * self.drive.leaked * ones)
