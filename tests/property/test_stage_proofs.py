@@ -53,6 +53,11 @@ def test_sound_passes_are_proved(coding: str) -> None:
         proved(seed, coding)
 
 
+def test_few_bits_where_rows_have_weights_of_their_own() -> None:
+    """A dense layer whose output is a map: its weights are no matrix that all rows share."""
+    proved(24, "burst")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("coding", CODINGS)
 def test_sound_passes_are_proved_on_many_graphs(coding: str) -> None:

@@ -83,6 +83,11 @@ class LayerTask:
     reconstruction: Reconstruction | None = None
 
     @property
+    def one_matrix(self) -> bool:
+        """Whether every row is multiplied with the same weights."""
+        return self.rows.local or len(self.population.shape) == 1
+
+    @property
     def top(self) -> Array:
         """(C,) the largest activation, positive: a channel that never was active takes the layer's."""
         above = np.where(self.largest > 0, self.largest, max(float(self.largest.max()), 0.0))
@@ -105,7 +110,7 @@ class CalibratedLayer:
 def calibrate_layer(task: LayerTask, effort: Effort) -> CalibratedLayer:
     """The layer with weights and neurons that fit what its sources send."""
     neuron = task.population.neuron
-    if coarse(task.quantizer.grid):
+    if coarse(task.quantizer.grid) and task.one_matrix:
         given = task.incoming, task.patches, task.timesteps, task.quantizer
         task = replace(task, reconstruction=Reconstruction.of(*given))
     match neuron:
@@ -121,7 +126,7 @@ def _design(task: LayerTask) -> Design | None:
     free = [p for p in task.incoming if fittable(p)]
     # What comes from a source is exact: there is nothing to make up for.
     free = [p for p in free if task.patches[p.name].shape[1] == task.timesteps or task.timesteps == 1]
-    if not free or not (task.rows.local or len(task.population.shape) == 1):
+    if not free or not task.one_matrix:
         return None
     inputs = sum(task.patches[p.name].shape[2] for p in free)
     return design(free, task.patches, task.scales, task.timesteps) if inputs <= INPUTS_MAX else None

@@ -50,6 +50,9 @@ class Reconstruction:
             patches: of every projection: (rows, T or 1, K).
             timesteps: T.
             quantizer: of the target.
+
+        Raises:
+            ValueError: rows have weights of their own.
         """
         counts = []
         for projection in incoming:
@@ -60,6 +63,8 @@ class Reconstruction:
             return None
         together = np.concatenate(counts, axis=1)
         names = tuple(p.name for p in incoming if fittable(p))
+        if together.shape[1] != sum(len(_matrix(p)) for p in incoming if p.name in names):
+            raise ValueError("rows do not hear what the weights are multiplied with")
         return cls(names, covariance(together[None])[0], together.mean(axis=0), quantizer)
 
     def rounded(
