@@ -80,8 +80,9 @@ FORMS = [
 ]
 
 
+@pytest.mark.parametrize("tiers", [TIERS[:1], pytest.param(TIERS[1:], marks=pytest.mark.slow)], ids=["first", "others"])
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_added_up_are_the_tables_step_by_step(form):
+def test_rows_added_up_are_the_tables_step_by_step(form, tiers):
     form = dict(form)
     can = form.pop("channels_gather", True)
     network = network_of(**form)
@@ -92,7 +93,7 @@ def test_rows_added_up_are_the_tables_step_by_step(form):
     slots = program.slots_by_population["b"]
     assert 0 < steps.fired[slots].sum() < steps.messages[:, :, slots].size
     assert set(program.gathers) == ({2, 3} if can else set())
-    for tier in TIERS:
+    for tier in tiers:
         assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True, gathered=program.gathers), steps)
         assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True, gathered=()), steps)
         assert_equal(execute_fused(program.fused, inputs, tier, keep_messages=True, threads=2), steps)
